@@ -115,57 +115,64 @@ def _number(statistics: dict[str, Any], digits: int) -> str:
     return "–" if statistics["mean"] is None else f"{statistics['mean']:.{digits}f}"
 
 
+Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        help="A run; two or more runs, or their metrics.json, to compare; or a folder of masks.", metavar="RUN..."
+    ),
+]
+Metrics = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--metrics",
+        help="A metrics.json of 'deconvseg evaluate' to show as well (held-out cases); for several runs, one for each "
+        "in the same order.",
+    ),
+]
+Page = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Page to write; by default RUN/report.html, or compare.html for several runs."),
+]
+Cases = Annotated[
+    int | None,
+    typer.Option(
+        "--cases",
+        min=0,
+        max=1000,
+        help="Number of worst (or most different) cases with pictures (6), or of masks (200).",
+    ),
+]
+Scans = Annotated[
+    Path | None, typer.Option("--images", help="Scans of a folder of masks, over which the masks are shown.")
+]
+Figure = Annotated[
+    Path | None,
+    typer.Option("--figure", help="Picture (.png, .pdf, .svg) of two or more runs on the same cases, not a page."),
+]
+Look = Annotated[
+    str | None,
+    typer.Option(
+        "--look",
+        help="How --figure shows masks: errors (blue right, green false positive, red missed; default), masks "
+        "(white on black), or classes (colours).",
+    ),
+]
+Crops = Annotated[
+    int | None, typer.Option("--crops", min=0, max=4, help="Number of enlarged regions for each case of --figure.")
+]
+Names = Annotated[list[str] | None, typer.Option("--case", help="A case to show in --figure; give it again for more.")]
+
+
 def report(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="A run; two or more runs, or their metrics.json, to compare; or a folder of masks.", metavar="RUN..."
-        ),
-    ],
-    metrics: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--metrics",
-            help="A metrics.json of 'deconvseg evaluate' to show as well (held-out cases); for several runs, one "
-            "for each in the same order.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Page to write; by default RUN/report.html, or compare.html for several runs."
-        ),
-    ] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option(
-            "--cases",
-            min=0,
-            max=1000,
-            help="Number of worst (or most different) cases with pictures (6), or of masks (200).",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Scans of a folder of masks, over which the masks are shown.")
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option("--figure", help="Picture (.png, .pdf, .svg) of two or more runs on the same cases, not a page."),
-    ] = None,
-    look: Annotated[
-        str | None,
-        typer.Option(
-            "--look",
-            help="How --figure shows masks: errors (blue right, green false positive, red missed; default), masks "
-            "(white on black), or classes (colours).",
-        ),
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option("--crops", min=0, max=4, help="Number of enlarged regions for each case of --figure.")
-    ] = None,
-    names: Annotated[
-        list[str] | None, typer.Option("--case", help="A case to show in --figure; give it again for more.")
-    ] = None,
+    runs: Runs,
+    metrics: Metrics = None,
+    output: Page = None,
+    cases: Cases = None,
+    images: Scans = None,
+    figure: Figure = None,
+    look: Look = None,
+    crops: Crops = None,
+    names: Names = None,
     json: options.Json = False,
 ) -> None:
     """Write one self-contained HTML page about a run, about several runs side by side, or about predicted masks.

@@ -89,15 +89,11 @@ def predict_cases(
     paths = mask_paths(predictor.plan, cases, output, bids)
     refuse_replacing(cases, paths.values())
     result = Prediction(threshold=predictor.rule.threshold)
-    noting = partial(_noting, result, raise_problems=raise_problems)
     with _explaining_interruption(paths.values(), output), ExitStack() as stack:
         # Several processes may write into one folder, such as the parts of a dataset; each mask belongs to one process.
         if cases:
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
-        labels = {part.written_as: part.name for part in predictor.plan.structures}
-        folders = [{"folder": name_beside(folder, output)} for folder in predictor.folders]
-        runs = [{**run, **folder} for run, folder in zip(predictor.runs, folders, strict=True)]
-        records, todo = Records(output, runs, labels), list(cases)
+        records, todo = _open_records(predictor, output), list(cases)
         wanted = Wanted(packed=save_probabilities, pictured=probabilities, regions=save_regions, measure=measure)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)
@@ -107,27 +103,44 @@ def predict_cases(
         computing = Computing(stack.enter_context(reading_thread()), stack, predictor, load, console.say, result)
         # A finished mask is written even if the next case fails.
         thread = stack.enter_context(ThreadPoolExecutor(1))
+        noting = partial(_noting, result, raise_problems=raise_problems)
         writing = Writing(thread, records, predictor, result, noting, doubt_limit)
         jobs = [Job(case, paths[case.name], wanted, number) for number, case in enumerate(todo)]
-        progress = stack.enter_context(console.track("predicting"))
-        for number, job in enumerate(jobs):
-            tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
-            # Its image is read first, which may take a while.
-            tell(0.0)
-            with noting(job):
-                made = computing(job, jobs[number + 1 : number + 1 + MOST_CASES], tell)
-                writing.finish()
-                writing.start(job, made)
-                del made
-            # Also if the case failed or has no windows.
-            tell(1.0)
-        writing.finish()
+        _process(jobs, computing, writing, stack.enter_context(console.track("predicting")))
         write_doubts(output)
+    _summarise(result)
+    return result
+
+
+def _open_records(predictor: Predictor, output: Path) -> Records:
+    """Return the records of the masks in a folder, in which its runs and labels are described."""
+    labels = {part.written_as: part.name for part in predictor.plan.structures}
+    folders = [{"folder": name_beside(folder, output)} for folder in predictor.folders]
+    return Records(output, [{**run, **folder} for run, folder in zip(predictor.runs, folders, strict=True)], labels)
+
+
+def _process(jobs: Sequence[Job], computing: Computing, writing: Writing, progress: Progress) -> None:
+    """Compute and write the cases one after the other; errors of a case are noted by ``writing``."""
+    for number, job in enumerate(jobs):
+        tell = partial(_tell_part, progress, job.case.name, number, len(jobs))
+        # Its image is read first, which may take a while.
+        tell(0.0)
+        with writing.noting(job):
+            made = computing(job, jobs[number + 1 : number + 1 + MOST_CASES], tell)
+            writing.finish()
+            writing.start(job, made)
+            del made
+        # Also if the case failed or has no windows.
+        tell(1.0)
+    writing.finish()
+
+
+def _summarise(result: Prediction) -> None:
+    """Log how often the same warning was given, and how many masks are empty."""
     result.log_alike()
     if result.empty and len(result.written) > 1:
         masks, verb = number_of(len(result.written), "mask"), "is" if len(result.empty) == 1 else "are"
         result.warn(f"{len(result.empty)} of {masks} {verb} empty")
-    return result
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The first screen of a report, and the suggested next steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deconvseg.evaluation.operating import OPERATING_POINTS
@@ -86,66 +86,69 @@ def advise(
     run: RunRecord, evaluations: Sequence[EvaluationRecord], described: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, str]]:
     """Return the next steps, each with its reason in these results and the name of a command, if any."""
-    steps = []
-    for each in described[:1]:
-        if each["panels"]:
-            steps.append(
-                {
-                    "what": "Look at the worst cases.",
-                    "why": "Check whether the prediction or the true mask is wrong, or the image is unlike the others.",
-                    "link": f"{each['anchor']}-gallery",
-                }
-            )
-        if missed := each["counts"]["missed"]:
-            of = each["counts"]["with_truth_masks"]
-            steps.append(
-                {
-                    "what": f"{missed} of {of} structures were missed.",
-                    "why": "The column Missed of the table of cases names them.",
-                    "link": f"{each['anchor']}-cases",
-                }
-            )
-            if (run.path / OPERATING_POINTS).is_file():
-                steps[-1] |= {
-                    "why": f"{steps[-1]['why']} A lower threshold finds more and causes more false alarms.",
-                    "command": "threshold",
-                }
-    if late := _still_rising(run.metrics):
-        steps.append(
-            {
-                "what": "Train longer.",
-                "why": f"The best validation Dice came in epoch {late[0]} of {late[1]}; it may still have been rising.",
-                "command": "train",
-            }
-        )
-    held_out = len(run.splits.get("test", ()))
     own = [record for record in evaluations if not record.foreign]
-    if held_out and not any(record.tree.get("split") == "test" or record.tree.get("test") for record in own):
-        steps.append(
-            {
-                "what": f"Evaluate the {held_out} held-out case{'' if held_out == 1 else 's'}.",
-                "why": "They took no part in this run; validation cases chose the best weights.",
-                "command": "evaluate",
-            }
-        )
-    evaluated = max((record.tree["counts"]["evaluated"] for record in own), default=0)
-    if 0 < evaluated < _FEW_CASES and not run.folds:
-        steps.append(
-            {
-                "what": "Cross-validate.",
-                "why": f"{evaluated} case{'' if evaluated == 1 else 's'} say little about new cases; "
-                "a cross-validation scores all cases, each by a network that was not trained on it.",
-                "command": "crossval",
-            }
-        )
-    steps.append(
+    return [
+        *(step for each in described[:1] for step in _look_at(run, each)),
+        *_train_longer(run),
+        *_evaluate_held_out(run, own),
+        *_cross_validate(run, own),
         {
             "what": "Predict new scans.",
             "why": "The masks are written on the grids of the scans.",
             "command": "predict",
+        },
+    ]
+
+
+def _look_at(run: RunRecord, described: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield what to look at in an evaluation: its worst cases and the missed structures."""
+    if described["panels"]:
+        yield {
+            "what": "Look at the worst cases.",
+            "why": "Check whether the prediction or the true mask is wrong, or the image is unlike the others.",
+            "link": f"{described['anchor']}-gallery",
         }
-    )
-    return steps
+    if missed := described["counts"]["missed"]:
+        of = described["counts"]["with_truth_masks"]
+        step = {
+            "what": f"{missed} of {of} structures were missed.",
+            "why": "The column Missed of the table of cases names them.",
+            "link": f"{described['anchor']}-cases",
+        }
+        if (run.path / OPERATING_POINTS).is_file():
+            step["why"] += " A lower threshold finds more and causes more false alarms."
+            step["command"] = "threshold"
+        yield step
+
+
+def _train_longer(run: RunRecord) -> Iterator[dict[str, str]]:
+    if late := _still_rising(run.metrics):
+        yield {
+            "what": "Train longer.",
+            "why": f"The best validation Dice came in epoch {late[0]} of {late[1]}; it may still have been rising.",
+            "command": "train",
+        }
+
+
+def _evaluate_held_out(run: RunRecord, own: Sequence[EvaluationRecord]) -> Iterator[dict[str, str]]:
+    held_out = len(run.splits.get("test", ()))
+    if held_out and not any(record.tree.get("split") == "test" or record.tree.get("test") for record in own):
+        yield {
+            "what": f"Evaluate the {held_out} held-out case{'' if held_out == 1 else 's'}.",
+            "why": "They took no part in this run; validation cases chose the best weights.",
+            "command": "evaluate",
+        }
+
+
+def _cross_validate(run: RunRecord, own: Sequence[EvaluationRecord]) -> Iterator[dict[str, str]]:
+    evaluated = max((record.tree["counts"]["evaluated"] for record in own), default=0)
+    if 0 < evaluated < _FEW_CASES and not run.folds:
+        yield {
+            "what": "Cross-validate.",
+            "why": f"{evaluated} case{'' if evaluated == 1 else 's'} say little about new cases; "
+            "a cross-validation scores all cases, each by a network that was not trained on it.",
+            "command": "crossval",
+        }
 
 
 def _still_rising(rows: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:

@@ -83,67 +83,6 @@ def time_in_turn(sides: Mapping[str, Step], rounds: int, device: torch.device) -
     return seconds
 
 
-class Apart:
-    """A side in a process of its own, where no thread of another engine waits for work by spinning.
-
-    ``make`` and its arguments are pickled. ``seconds_to_start`` are those of ``make`` in the process.
-    """
-
-    def __init__(self, make: Callable[..., Step], *arguments: object) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._end, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, make, arguments), daemon=True)
-        self._process.start()
-        # Only the process holds the other end, so that its death is noticed here.
-        other.close()
-        self.seconds_to_start: float = self._end.recv()
-
-    def time(self) -> float:
-        """The seconds of a step."""
-        self._end.send("time")
-        return float(self._end.recv())
-
-    def peak_megabytes(self) -> float:
-        """Peak memory of a second step over what was loaded before the first one; asked for before all others."""
-        self._end.send("peak")
-        return float(self._end.recv())
-
-    def close(self) -> None:
-        self._end.send(None)
-        self._process.join()
-
-
-def _serve(end: Any, make: Callable[..., Step], arguments: tuple[object, ...]) -> None:
-    start = time.perf_counter()
-    step = make(*arguments)
-    gc.collect()
-    end.send(time.perf_counter() - start)
-    while (asked := end.recv()) is not None:
-        if asked == "peak":
-            end.send(_peak_on_host(step))
-            continue
-        gc.collect()
-        start = time.perf_counter()
-        step()
-        end.send(time.perf_counter() - start)
-
-
-# After this time no library's threads spin any more.
-PAUSE = 0.3
-
-
-def time_apart(sides: Mapping[str, Apart], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every side in every round, like :func:`time_in_turn`, each after a pause."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 1):
-        for name, side in sides.items():
-            time.sleep(PAUSE)
-            found = side.time()
-            if turn:
-                seconds[name].append(found)
-    return seconds
-
-
 def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
@@ -173,10 +112,6 @@ def _peak(make: Callable[..., Step], arguments: tuple[object, ...], device: str)
         torch.cuda.reset_peak_memory_stats()
         step()
         return (torch.cuda.max_memory_allocated() - allocated) / 1e6
-    return _peak_on_host(step)
-
-
-def _peak_on_host(step: Step) -> float:
     loaded = memory_megabytes("VmRSS")
     step()
     gc.collect()

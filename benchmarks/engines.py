@@ -16,8 +16,9 @@ from typing import Any
 import exported
 import numpy as np
 import torch
-from common import Apart, machine, make_parser, ratios, report, spread, time_apart
+from common import machine, make_parser, ratios, report, spread
 from numpy.typing import NDArray
+from workers import Worker, time_in_turn
 
 from deconvseg.data import Case, Image, open_dataset, read_image, read_label_map
 from deconvseg.inference import Predictor, open_export
@@ -110,18 +111,20 @@ def make_step(side: str, options: argparse.Namespace, predictor: Predictor | Non
 
 
 def measure(options: argparse.Namespace, sides: Sequence[str]) -> dict[str, Any]:
-    apart = {side: Apart(make_step, side, options) for side in sides}
-    # One after the other, because a peak is that of a process with the machine for itself.
-    peaks = {side: one.peak_megabytes() for side, one in apart.items()}
-    seconds = time_apart(apart, options.rounds)
-    for one in apart.values():
-        one.close()
+    workers = {side: Worker(make_step, side, options, device=torch.device("cpu")) for side in sides}
+    try:
+        starts = {side: worker.start() for side, worker in workers.items()}
+        peaks = {side: worker.first()[1] for side, worker in workers.items()}
+        seconds = time_in_turn(workers, options.rounds)
+    finally:
+        for worker in workers.values():
+            worker.close()
     seconds = {side: [value / options.timed for value in values] for side, values in seconds.items()}
     return {
         "sides": {
             side: {
                 "seconds_of_a_case": spread(values),
-                "seconds_to_start": apart[side].seconds_to_start,
+                "seconds_to_start": starts[side],
                 "peak_megabytes": peaks[side],
             }
             for side, values in seconds.items()

@@ -29,6 +29,11 @@ class Worker:
         self._process.start()
         theirs.close()
 
+    def start(self) -> float:
+        """The seconds in which the side was made."""
+        found: float = self._ask("start")
+        return found
+
     def first(self) -> tuple[Any, float]:
         """The result of the first step, and the peak memory of the second one over what was loaded, in megabytes."""
         found: tuple[Any, float] = self._ask("first")
@@ -69,13 +74,17 @@ def _serve(pipe: Connection, make: Callable[..., Step], arguments: tuple[object,
     on = torch.device(device)
     commands = {"first": _first, "seconds": _seconds}
     step: Step | None = None
+    took = 0.0
     while True:
         try:
             command = pipe.recv()
         except EOFError:
             return
-        step = step or make(*arguments)
-        pipe.send(commands[command](step, on))
+        if step is None:
+            begin = time.perf_counter()
+            step = make(*arguments)
+            took = time.perf_counter() - begin
+        pipe.send(took if command == "start" else commands[command](step, on))
 
 
 def _first(step: Step, device: torch.device) -> tuple[object, float]:

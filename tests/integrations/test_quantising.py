@@ -66,7 +66,9 @@ def test_a_quantised_model_is_near_the_network_and_has_eight_bits() -> None:
 
 
 @pytest.mark.slow
-def test_an_export_in_int8_says_so_and_what_it_costs(trained: Path, discs: Path, tmp_path: Path) -> None:
+def test_an_export_in_int8_says_so_and_what_it_costs(
+    trained: Path, discs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("nncf", reason="nncf is not installed (extra int8)")
     contract = export(trained, tmp_path / "out", format="openvino", int8=True, images=discs)
     assert read_contract(tmp_path / "out") == contract
@@ -75,3 +77,12 @@ def test_an_export_in_int8_says_so_and_what_it_costs(trained: Path, discs: Path,
     assert contract.parity is not None
     assert contract.parity.dice is not None
     assert contract.parity.dice > 0.9
+    quantised, splits = contract.quantisation, Run.open(trained).splits
+    assert quantised is not None
+    assert (set(quantised.calibration), set(quantised.cases)) == (set(splits["train"]), set(splits["val"]))
+    assert quantised.dice is not None
+    assert quantised.dice_before is not None
+    assert abs(quantised.dice - quantised.dice_before) < 0.1
+    assert quantised.dice > 0.5
+    assert contract.versions["nncf"]
+    assert capsys.readouterr().out == "", "NNCF has printed"

@@ -226,9 +226,8 @@ def test_outcomes_that_are_lost_are_problems_and_those_given_twice_count_once(
 
 def test_the_only_case_is_told_of_without_a_key(trained: Path, discs: Path, tmp_path: Path) -> None:
     console = Listening()
-    predict_many(
-        discs / "images" / "disc0.png", trained, tmp_path, **OPTIONS, executor=Processes(2, 2), console=console
-    )
+    one = {**OPTIONS, "precision": "32", "executor": Processes(2, 2), "console": console}
+    predict_many(discs / "images" / "disc0.png", trained, tmp_path, **one)
     weights, computing, case, *_ = console.said
     assert weights == f"weights: {trained}, fold 0, {weights.partition('fold 0, ')[2]}"
     assert "the last of 4 epochs (validation Dice 0." in weights

@@ -16,6 +16,7 @@ import torch
 
 import deconvseg
 from deconvseg.ops import native
+from deconvseg.ops.native import build
 from deconvseg.ops.native.build import (
     INSTRUCTION_SETS,
     BuildError,
@@ -89,7 +90,7 @@ def script(path: Path, *lines: str) -> str:
 
 
 def test_there_is_one_library_for_each_instruction_set_of_the_target_and_the_best_is_loaded(
-    compiler: Compiler, project: Path, tmp_path: Path
+    compiler: Compiler, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out"
     assert compile_by_script(project, "--output", str(folder)).returncode == 0
@@ -98,6 +99,7 @@ def test_there_is_one_library_for_each_instruction_set_of_the_target_and_the_bes
     capability = torch.backends.cpu.get_cpu_capability()
     if compiler.machine != machine_name(platform.machine()) or (capability == "DEFAULT" and "avx2" in sets):
         pytest.skip(f"this processor ({platform.machine()}, {capability}) runs none of them")
+    monkeypatch.setattr(build, "HERE", project / KERNELS)
     found = native._find(folder, platform.machine(), capability)
     assert found.unavailable is None
     assert found.instruction_set == {"AVX512": "avx512", "AVX2": "avx2"}.get(capability, "neon")
@@ -113,7 +115,7 @@ def test_a_wheel_carries_the_libraries_and_the_tag_of_its_platform(compiler: Com
     names = zipfile.ZipFile(wheel).namelist()
     assert libraries(names) == {f"_native_{name}" for name in INSTRUCTION_SETS[compiler.machine]}
     assert "deconvseg/ops/native/build.py" in names
-    assert "deconvseg/ops/native/abi.h" in names
+    assert "deconvseg/ops/native/simd.h" in names
     assert "left out" not in said
 
 
@@ -183,7 +185,7 @@ def test_a_source_distribution_has_the_sources_and_no_library(project: Path) -> 
     archive, _ = pack(project, "sdist")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
-    needed = ("abi.cpp", "abi.h", "simd.h", "parallel.h", "exports.map", "build.py")
+    needed = ("abi.cpp", "simd.h", "parallel.h", "exports.map", "build.py")
     assert {"hatch_build.py", *(f"{KERNELS.as_posix()}/{name}" for name in needed)} <= names
     assert not libraries(names)
 
@@ -241,8 +243,13 @@ def test_without_a_compiler_it_is_said_what_to_install(tmp_path: Path, monkeypat
 def test_a_library_of_another_version_is_refused(compiler: Compiler, tmp_path: Path) -> None:
     if compiler.machine != machine_name(platform.machine()):
         pytest.skip("the compiler builds for another machine")
+    other = "".join(
+        f'extern "C" const char* deconvseg_{function}() {{ return "{text}"; }}\n'
+        for function, text in (("instruction_set", "avx2"), ("sources", "0123456789abcdef"))
+    )
     for name, source in (
-        ("other", f'extern "C" int deconvseg_abi_version() {{ return {native.ABI_VERSION + 1}; }}'),
+        ("other", other),
+        ("older", 'extern "C" int deconvseg_abi_version() { return 7; }'),
         ("foreign", 'extern "C" int something_else() { return 1; }'),
     ):
         (tmp_path / f"{name}.cpp").write_text(source)
@@ -250,7 +257,30 @@ def test_a_library_of_another_version_is_refused(compiler: Compiler, tmp_path: P
         subprocess.run([*compiler.command, "-shared", "-fPIC", tmp_path / f"{name}.cpp", "-o", library], check=True)
         found = native._load(library)
         assert found.library is None
-        assert f"needs {native.ABI_VERSION}: run python -m deconvseg.ops.native.build" in str(found.unavailable)
+        told = f"{name}.so was compiled from other sources than those of this version"
+        assert found.unavailable == f"{told}: run python -m deconvseg.ops.native.build"
+
+
+def test_the_version_of_the_sources_is_that_of_all_that_a_library_is_compiled_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ops = tmp_path / "ops"
+    shutil.copytree(build.HERE.parent, ops, ignore=shutil.ignore_patterns("__pycache__", "_native_*", "*.py"))
+    original = {name: build.source_version(name) for name in INSTRUCTION_SETS["x86_64"]}
+    monkeypatch.setattr(build, "HERE", ops / "native")
+    assert {name: build.source_version(name) for name in original} == original
+    assert len(set(original.values())) == len(original)
+    # Which versions a change of a file changes: those of the libraries that include it, also by another header.
+    for file, changed in (
+        ("native/simd.h", {"avx512_bf16", "avx512", "avx2"}),
+        ("conv/native.cpp", {"avx512", "avx2"}),
+        ("conv/bfloat16.cpp", {"avx512_bf16"}),
+        ("native/abi.cpp", {"avx512_bf16", "avx512", "avx2"}),
+    ):
+        text = (ops / file).read_text()
+        (ops / file).write_text(f"{text}// changed\n")
+        assert {name for name in original if build.source_version(name) != original[name]} == changed
+        (ops / file).write_text(text)
 
 
 def test_a_file_that_is_no_library_is_refused(tmp_path: Path) -> None:

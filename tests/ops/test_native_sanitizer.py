@@ -112,7 +112,11 @@ def team(compiler: Compiler, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def build(name: str, flags: tuple[str, ...]) -> Path:
         library = folder / f"{name}.so"
         command = [*compiler.command, "-std=c++17", "-pthread", *flags, f"-I{HERE}", "-fPIC", "-shared"]
-        command += ['-DDECONVSEG_INSTRUCTION_SET="any"', f"-Wl,--version-script={HERE / 'exports.map'}"]
+        command += [
+            '-DDECONVSEG_INSTRUCTION_SET="any"',
+            '-DDECONVSEG_SOURCES="any"',
+            f"-Wl,--version-script={HERE / 'exports.map'}",
+        ]
         subprocess.run([*command, folder / "team.cpp", HERE / "abi.cpp", "-o", library], check=True)
         return library
 

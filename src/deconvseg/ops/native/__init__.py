@@ -11,10 +11,7 @@ import torch
 
 from deconvseg.system import why_no_bfloat16 as why_no_instructions
 
-__all__ = ["ABI_VERSION", "bfloat16_library", "instruction_set", "library", "unavailable", "why_no_bfloat16"]
-
-# The same number as in abi.h.
-ABI_VERSION = 7
+__all__ = ["bfloat16_library", "instruction_set", "library", "unavailable", "why_no_bfloat16"]
 
 _HERE = Path(__file__).resolve().parent
 _BUILD = "python -m deconvseg.ops.native.build"
@@ -111,15 +108,26 @@ def _loaded_for_bfloat16() -> _Loaded:
 
 
 def _load(path: Path) -> _Loaded:
+    from deconvseg.ops.native.build import source_version
+
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         return _missing(f"{path.name} cannot be loaded ({error}): run {_BUILD}")
-    version = loaded.deconvseg_abi_version() if hasattr(loaded, "deconvseg_abi_version") else None
-    if version != ABI_VERSION:
-        return _missing(f"{path.name} has interface {version} and this version needs {ABI_VERSION}: run {_BUILD}")
-    loaded.deconvseg_instruction_set.restype = ctypes.c_char_p
-    return _Loaded(loaded, loaded.deconvseg_instruction_set().decode(), None)
+    instruction_set, sources = (_text(loaded, f"deconvseg_{what}") for what in ("instruction_set", "sources"))
+    # A function whose arguments have changed would crash the process.
+    if instruction_set is None or sources != source_version(instruction_set):
+        return _missing(f"{path.name} was compiled from other sources than those of this version: run {_BUILD}")
+    return _Loaded(loaded, instruction_set, None)
+
+
+def _text(loaded: ctypes.CDLL, function: str) -> str | None:
+    """Return the text that a function of a library returns; None if the library does not have it."""
+    if not hasattr(loaded, function):
+        return None
+    getattr(loaded, function).restype = ctypes.c_char_p
+    text: bytes = getattr(loaded, function)()
+    return text.decode()
 
 
 def _missing(why: str) -> _Loaded:

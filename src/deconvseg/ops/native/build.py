@@ -7,7 +7,9 @@ anything is installed.
 """
 
 import argparse
+import hashlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -116,9 +118,9 @@ def build_library(
     """
     library = library_path(folder, instruction_set, compiler.system)
     flags = [*shlex.split(os.environ.get("CXXFLAGS", "")), *_FLAGS, f'-DDECONVSEG_INSTRUCTION_SET="{instruction_set}"']
+    flags.append(f'-DDECONVSEG_SOURCES="{source_version(instruction_set)}"')
     flags += [*INSTRUCTION_SETS[compiler.machine][instruction_set], f"-I{HERE}", *extra]
-    name = "bfloat16.cpp" if instruction_set == BFLOAT16 else "native.cpp"
-    sources = [HERE / "abi.cpp", *sorted(HERE.parent.glob(f"*/{name}"))]
+    sources = _sources(instruction_set)
     folder.mkdir(parents=True, exist_ok=True)
     # Renamed when complete, so that no process loads an incomplete library.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
@@ -133,6 +135,32 @@ def build_library(
         _run([*compiler.command, *flags, "-shared", *objects, *_link_flags(compiler), "-o", str(linked)])
         linked.replace(library)
     return library
+
+
+def source_version(instruction_set: str) -> str:
+    """Return a hash of all that a library is compiled from: its sources, the headers that they include, and flags.
+
+    The library holds that of its compilation, so that Python never calls a function whose arguments have changed.
+    """
+    found: dict[Path, bytes] = {}
+    queue = _sources(instruction_set)
+    while queue:
+        path = queue.pop().resolve()
+        if path not in found and path.is_file():
+            found[path] = path.read_bytes()
+            for name in re.findall(rb'^#include "(.+)"', found[path], re.MULTILINE):
+                beside = path.parent / os.fsdecode(name)
+                queue.append(beside if beside.is_file() else HERE / os.fsdecode(name))
+    digest = hashlib.sha256(repr((instruction_set, _FLAGS)).encode())
+    for path in sorted(found):
+        digest.update(path.relative_to(HERE.parent.resolve()).as_posix().encode())
+        digest.update(found[path])
+    return digest.hexdigest()[:16]
+
+
+def _sources(instruction_set: str) -> list[Path]:
+    name = "bfloat16.cpp" if instruction_set == BFLOAT16 else "native.cpp"
+    return [HERE / "abi.cpp", *sorted(HERE.parent.glob(f"*/{name}"))]
 
 
 def _run(command: list[str]) -> None:

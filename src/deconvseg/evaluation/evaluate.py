@@ -82,16 +82,7 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     grid = choose_grid(asked.grid, asked.plan, plan)
     names = choose_cases(truths, predictions, asked.splits, asked.split, asked.fold)
     target = None if asked.output is None else _prepare_output(Path(asked.output))
-    classes = choose_classes(
-        labels=asked.labels if isinstance(asked.labels, Mapping) else None,
-        foreground=asked.foreground or (truths.foreground and plan is None and asked.labels is None),
-        foreground_name=truths.foreground_name,
-        plan=plan,
-        declared=truths.labels,
-        regions=truths.regions,
-        ignore=truths.ignore,
-        merged=truths.merged,
-    )
+    classes = _classes(asked, plan, truths)
     files_of_regions = _have_region_files(names, predictions)
     choice = _Choice(classes, asked.unit, measuring, grid, files_of_regions and classes.by_region)
     if grid is not None:
@@ -121,6 +112,20 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
     if target is not None:
         evaluation.write(target, shared=run is not None and target.absolute().is_relative_to(Path(run).absolute()))
     return evaluation
+
+
+def _classes(asked: EvaluateOptions, plan: Plan | None, truths: Truths) -> Classes:
+    """Return the classes to score, by the options, the plan or the dataset."""
+    return choose_classes(
+        labels=asked.labels if isinstance(asked.labels, Mapping) else None,
+        foreground=asked.foreground or (truths.foreground and plan is None and asked.labels is None),
+        foreground_name=truths.foreground_name,
+        plan=plan,
+        declared=truths.labels,
+        regions=truths.regions,
+        ignore=truths.ignore,
+        merged=truths.merged,
+    )
 
 
 def _have_region_files(names: Sequence[str], predictions: Mapping[str, Sequence[Path]]) -> bool:

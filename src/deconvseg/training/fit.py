@@ -72,15 +72,8 @@ def fit(
     )
     shapes = [case.shape for case in cases["val"]]
     outlook = foresee(plan, options, len(cases["train"]), validation_cases, shapes=shapes, end=end)
-    writer = RunWriter(run, plan.output_names, validation_cases, trackers)
-    callbacks: list[Callback] = [
-        writer,
-        ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ()),
-    ]
-    if limit is not None:
-        callbacks.append(TimeLimit(limit, writer))
-    if ranks.size > 1:
-        callbacks.append(EndAtOnce())
+    teller = ProgressTeller(progress, outlook, validation_cases, run.metrics if resume else ())
+    callbacks = _callbacks(RunWriter(run, plan.output_names, validation_cases, trackers), teller, limit, ranks)
     trainer = _create_trainer(run, callbacks, device, options, end.epochs, ranks)
     loader = train_loader(
         plan,
@@ -98,6 +91,16 @@ def fit(
             validation_loader(ranks.deal(val_cases)) if val_cases else None,
             ckpt_path=run.resume_file if resume else None,
         )
+
+
+def _callbacks(writer: RunWriter, teller: ProgressTeller, limit: float | None, ranks: Ranks) -> list[Callback]:
+    """Return what writes and shows the training, and ends it at its limit or with the other processes."""
+    callbacks: list[Callback] = [writer, teller]
+    if limit is not None:
+        callbacks.append(TimeLimit(limit, writer))
+    if ranks.size > 1:
+        callbacks.append(EndAtOnce())
+    return callbacks
 
 
 def _create_trainer(

@@ -100,7 +100,7 @@ def test_a_run_that_is_stopped_at_any_write_is_taken_up_or_replaced(
     recipe = {"epochs": 1, "steps_per_epoch": 1, "validate_every": 1, "validation_cases": 1}
     options = {"plan": tiny_plan(recipe=recipe), "splits": discs / "splits.json", "device": "cpu"}
     run, resume = Run(tmp_path / "run"), False
-    for write in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 1, 2, 3, 4):
+    for write in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 1, 2, 3, 4):
         if resume and write > 4:
             continue
         with monkeypatch.context() as patch:

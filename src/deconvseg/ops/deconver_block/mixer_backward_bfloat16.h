@@ -149,9 +149,9 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
         const int64_t channels = shape_.channels, inner = shape_.inner(), width = shape_.width;
         const int64_t lines = (last - first) * shape_.height, sources = inner * Ratio;
         const auto grad = in_pairs(left_, inner);
-        add_outer_pairs(worker, sums_.project_out, channels, sources, 0, lines, paired() / 2, grad, 2 * inner,
+        add_outer(worker, sums_.project_out, channels, sources, 0, lines, paired() / 2, grad, 2 * inner,
                         in_pairs(of_sources_, sources), 2 * sources);
-        add_columns_of_pairs(worker, gradients_.project_out_bias, channels, 0, lines, paired() / 2, grad, 2 * inner);
+        add_columns(worker, gradients_.project_out_bias, channels, 0, lines, paired() / 2, grad, 2 * inner);
         sums_.share_filters(worker, first, last, [&](int64_t line, int64_t block, float* sum) {
             bfloat16* other = mine + paired() * kPer;
             pair_sources(mine, kPer, this->line_of(grad_numerator_, line, block), kPer, width, kPer);
@@ -196,10 +196,10 @@ class PairMixerBackward : public PairPlanes<Ratio, Kernel> {
         const auto image = [&](int64_t line, int64_t column) {
             return this->line_of(image_, from + line, column / kLanes) + column % kLanes * 2;
         };
-        add_outer_pairs(worker, sums_.source, sources, channels, 0, lines, paired() / 2, source, 2 * sources, image,
+        add_outer(worker, sums_.source, sources, channels, 0, lines, paired() / 2, source, 2 * sources, image,
                         4 * kLanes);
-        add_columns_of_pairs(worker, sums_.source_bias, sources, 0, lines, paired() / 2, source, 2 * sources);
-        add_outer_pairs(worker, gradients_.project_in, channels, channels, 0, lines, paired() / 2, grad, 2 * inner,
+        add_columns(worker, sums_.source_bias, sources, 0, lines, paired() / 2, source, 2 * sources);
+        add_outer(worker, gradients_.project_in, channels, channels, 0, lines, paired() / 2, grad, 2 * inner,
                         in_pairs(right_, inner), 2 * inner);
         worker.meet();
     }

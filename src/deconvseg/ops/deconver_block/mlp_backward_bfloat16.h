@@ -138,12 +138,12 @@ class PairMlpBackward {
         };
         const auto normal = of(normal_, inner), outer = of(grad_, inner);
         const auto active = of(active_, inner_hidden), back = of(grad_hidden_, inner_hidden);
-        add_outer_pairs(worker, gradients_.expand, hidden, channels, first, last, count, back, 2 * inner_hidden, normal,
+        add_outer(worker, gradients_.expand, hidden, channels, first, last, count, back, 2 * inner_hidden, normal,
                         2 * inner);
-        add_outer_pairs(worker, gradients_.contract, channels, hidden, first, last, count, outer, 2 * inner, active,
+        add_outer(worker, gradients_.contract, channels, hidden, first, last, count, outer, 2 * inner, active,
                         2 * inner_hidden);
-        add_columns_of_pairs(worker, gradients_.expand_bias, hidden, first, last, count, back, 2 * inner_hidden);
-        add_columns_of_pairs(worker, gradients_.contract_bias, channels, first, last, count, outer, 2 * inner);
+        add_columns(worker, gradients_.expand_bias, hidden, first, last, count, back, 2 * inner_hidden);
+        add_columns(worker, gradients_.contract_bias, channels, first, last, count, outer, 2 * inner);
     }
 
     const Shape& shape_;

@@ -14,7 +14,8 @@ constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * kLanes;
 constexpr int kTileRows = kLanes == 8 ? 4 : 8;
 
-// How a product reads its operands: kDepth consecutive k at once, which lie side by side in both.
+// How a product reads its operands: kDepth consecutive k at once, which lie side by side in both; sum() adds them for the
+// first `count` columns, or for all columns in bfloat16, whose vectors are whole.
 template <class T>
 struct Operands;
 
@@ -24,6 +25,7 @@ struct Operands<float> {
     DECONVSEG_INLINE static vec right(const float* from) { return load(from); }
     DECONVSEG_INLINE static vec left(const float* from) { return splat(*from); }
     DECONVSEG_INLINE static vec add(vec sum, vec a, vec b) { return sum + a * b; }
+    DECONVSEG_INLINE static vec sum(const float* from, int64_t count) { return load_some(from, count); }
     DECONVSEG_INLINE static float stored(float value) { return value; }
     DECONVSEG_INLINE static void store_rows(float* to, const vec* rows) { store(to, rows[0]); }
 };
@@ -35,6 +37,10 @@ struct Operands<bfloat16> {
     DECONVSEG_INLINE static pairs right(const bfloat16* from) { return load_pairs(from); }
     DECONVSEG_INLINE static pairs left(const bfloat16* from) { return splat_pair(from); }
     DECONVSEG_INLINE static vec add(vec sum, pairs a, pairs b) { return add_products(sum, a, b); }
+    DECONVSEG_INLINE static vec sum(const bfloat16* from, int64_t) {
+        const pairs value = load_pairs(from);
+        return first_of(value) + second_of(value);
+    }
     DECONVSEG_INLINE static bfloat16 stored(float value) { return rounded(value); }
     DECONVSEG_INLINE static void store_rows(bfloat16* to, const vec* rows) { store_pairs(to, pair_up(rows[0], rows[1])); }
 };

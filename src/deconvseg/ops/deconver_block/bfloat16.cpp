@@ -1,7 +1,9 @@
 // Whole Deconver blocks in bfloat16 on a CPU with AVX512-BF16: C functions, called from native.py.
 
 #include "../native/bfloat16.h"
-#include "backward_bfloat16.h"
+#include "../native/outer_bfloat16.h"
+#include "backward.h"
+#include "backward_steps_bfloat16.h"
 #include "interface.h"
 
 using namespace deconvseg;
@@ -17,7 +19,7 @@ extern "C" int deconvseg_deconver_block_bfloat16(const bfloat16* x, bfloat16* y,
     return guarded([&] {
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value % 2 == 0 && decltype(ratio)::value > 0)
-                block::forward_in_bfloat16<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
+                block::forward<bfloat16, decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
         });
     });
 }
@@ -28,13 +30,12 @@ extern "C" int deconvseg_deconver_block_backward_bfloat16(const bfloat16* grad, 
                                                           const float* eps, bfloat16* grad_x, float* const* gradients) {
     const block::Shape shape = block::shape_of(sizes, eps);
     const block::Weights parameters = block::weights_of(weights);
-    const block::WeightGradients results = {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
-                                            gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
+    const block::WeightGradients results = block::gradients_of(gradients);
     prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(bfloat16));
     return guarded([&] {
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value % 2 == 0 && decltype(ratio)::value > 0)
-                block::backward_in_bfloat16<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x,
+                block::backward<bfloat16, decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x,
                                                                                              z, grad, grad_x);
         });
     });

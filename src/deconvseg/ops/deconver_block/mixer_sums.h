@@ -11,20 +11,25 @@ struct WeightGradients {
         *contract_bias;
 };
 
+inline WeightGradients gradients_of(float* const* gradients) {
+    return {gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
+            gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
+}
+
 class MixerSums {
   public:
     explicit MixerSums(const Shape& shape)
-        : source(shape.inner() * shape.ratio * shape.channels),
-          project_out(shape.channels * shape.inner() * shape.ratio),
-          source_bias(shape.inner() * shape.ratio),
+        : source(shape.inner_sources() * shape.channels),
+          project_out(shape.channels * shape.inner_sources()),
+          source_bias(shape.inner_sources()),
           shape_(shape),
           by_planes_(shape.height < kParts),
           parts_(by_planes_ ? std::min(shape.depth, kParts) : kParts),
-          of_block_(shape.taps() * shape.ratio * kLanes),
+          of_block_(shape.taps() * shape.lane_ratio() * kLanes),
           filters_(parts_ * shape.blocks() * of_block_) {}
 
     void clear(const Worker& worker) const {
-        const int64_t channels = shape_.channels, sources = shape_.inner() * shape_.ratio;
+        const int64_t channels = shape_.channels, sources = shape_.inner_sources();
         worker.share(sources, [&](int64_t row) {
             std::fill_n(source + row * channels, channels, 0.0f);
             std::fill_n(project_out + row * channels, channels, 0.0f);
@@ -54,7 +59,7 @@ class MixerSums {
 
     void write(const Worker& worker, const Weights& weights, const WeightGradients& to) const {
         const int64_t channels = shape_.channels, sources = channels * shape_.ratio, taps = shape_.taps();
-        const int64_t per = shape_.ratio * kLanes, inner_sources = shape_.inner() * shape_.ratio;
+        const int64_t per = shape_.lane_ratio() * kLanes, inner_sources = shape_.inner_sources();
         worker.share(inner_sources / kLanes, [&](int64_t vector) {
             const int64_t first = vector * kLanes, block = first / per;
             int64_t channel[kLanes];

@@ -1,6 +1,7 @@
 // Whole Deconver blocks on a CPU: C functions, called from native.py.
 
 #include "backward.h"
+#include "backward_steps.h"
 #include "interface.h"
 
 using namespace deconvseg;
@@ -19,7 +20,7 @@ extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, cons
     return guarded([&] {
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.lane_ratio()}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value > 0)
-                block::forward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
+                block::forward<float, decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, x, y, z);
         });
     });
 }
@@ -32,13 +33,13 @@ extern "C" int deconvseg_deconver_block_backward(const float* grad, const float*
     block::Shape shape = block::shape_of(sizes, eps);
     block::fold_lanes(shape);
     const block::Weights parameters = block::weights_of(weights);
-    const block::Gradients results = {grad_x,       gradients[0], gradients[1], gradients[2], gradients[3], gradients[4],
-                                      gradients[5], gradients[6], gradients[7], gradients[8], gradients[9]};
+    const block::WeightGradients results = block::gradients_of(gradients);
     prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(float));
     return guarded([&] {
         ndc::with_sizes({shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.lane_ratio()}, [&](auto ratio, auto kernel) {
             if constexpr (decltype(ratio)::value > 0)
-                block::backward<decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x, z, grad);
+                block::backward<float, decltype(ratio)::value, decltype(kernel)::value>(shape, parameters, results, x, z,
+                                                                                       grad, grad_x);
         });
     });
 }

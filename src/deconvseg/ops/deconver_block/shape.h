@@ -9,9 +9,6 @@
 
 namespace deconvseg::block {
 
-// The backward pass recomputes X, S and the MLP's inner image, but not z and y: it needs no weights of these products.
-enum class Pass { kForward, kBackward };
-
 // Largest number of planes of a kernel.
 constexpr int64_t kDepthTaps = 15;
 
@@ -37,6 +34,8 @@ struct Shape {
     // Sources of a channel in one lane, and channels in one vector.
     int64_t lane_ratio() const { return ratio / lane_parts; }
     int64_t lane_channels() const { return kLanes / lane_parts; }
+    // Sources of a voxel, with the padding.
+    int64_t inner_sources() const { return inner() * lane_ratio(); }
 };
 
 // Contiguous float32 parameters of a block, in the layouts of PyTorch's pointwise convolutions: (out, in).

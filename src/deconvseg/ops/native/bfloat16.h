@@ -64,19 +64,6 @@ DECONVSEG_INLINE float widened(bfloat16 value) {
     return result;
 }
 
-template <int Count>
-DECONVSEG_INLINE void store_whole(float* to, const vec (&values)[Count]) {
-#pragma GCC unroll 16
-    for (int i = 0; i < Count; ++i) store(to + i * kLanes, values[i]);
-}
-
-// Store `count` numbers, or all if it is larger.
-template <int Vectors>
-DECONVSEG_INLINE void store_sums(float* to, const vec (&values)[Vectors], int64_t count) {
-    if (count >= Vectors * kLanes) return store_whole(to, values);
-    for (int v = 0; v < Vectors; ++v) store_some(to + v * kLanes, values[v], count - v * kLanes);
-}
-
 // The pair at an address, in all lanes.
 DECONVSEG_INLINE pairs splat_pair(const bfloat16* from) {
     int32_t pair;
@@ -113,6 +100,11 @@ DECONVSEG_INLINE pairs pair_up(vec first, vec second) {
 // Store the sums of a row of a matrix product.
 DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[2]) { store_pairs(to, narrow(values[0], values[1])); }
 DECONVSEG_INLINE void store_all(bfloat16* to, const vec (&values)[1]) { store(to, values[0]); }
+template <int Vectors>
+DECONVSEG_INLINE void store_all(float* to, const vec (&values)[Vectors]) {
+#pragma GCC unroll 16
+    for (int v = 0; v < Vectors; ++v) store(to + v * kLanes, values[v]);
+}
 
 // The first of each pair, and the second of those at an address.
 DECONVSEG_INLINE pairs with_second_of(pairs value, const bfloat16* from) {

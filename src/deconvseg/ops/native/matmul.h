@@ -187,6 +187,31 @@ DECONVSEG_INLINE void multiply_column(const LeftOf<T>& left, int64_t rows, const
         multiply_panel<1>(left, rows, panel, kTileColumns, column, finish);
 }
 
+// Store make(sum, c) of each vector that finish() receives, where column c counts from the first of them; with a `count` of
+// columns from there on, nothing beyond it.
+template <class T, class Make>
+DECONVSEG_INLINE void store_each(T* to, vec sum, Make make) {
+    store(to, make(sum, 0));
+}
+template <class T, class Make>
+DECONVSEG_INLINE void store_each(T* to, vec sum, int64_t count, Make make) {
+    store_some(to, make(sum, 0), count);
+}
+#if defined(__AVX512BF16__)
+template <class T, int Vectors, class Make>
+DECONVSEG_INLINE void store_each(T* to, const vec (&sums)[Vectors], Make make) {
+    store_each(to, sums, Vectors * kLanes, make);
+}
+template <class T, int Vectors, class Make>
+DECONVSEG_INLINE void store_each(T* to, const vec (&sums)[Vectors], int64_t count, Make make) {
+    vec values[Vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Vectors; ++v) values[v] = make(sums[v], v * kLanes);
+    if (count >= Vectors * kLanes) return store_all(to, values);
+    for (int v = 0; v < Vectors; ++v) store_some(to + v * kLanes, values[v], count - v * kLanes);
+}
+#endif
+
 // Product of `rows` rows with a packed matrix of `columns` columns; the last sums of a row may belong to missing columns.
 template <class T, class Finish>
 void multiply(const LeftOf<T>& left, int64_t rows, const typename LeftOf<T>::Element* packed, int64_t columns,

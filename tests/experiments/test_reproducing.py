@@ -1,9 +1,11 @@
 """A whole table at the smallest scale: its ensemble, its figures, a killed worker, and what resuming keeps."""
 
+import csv
 import json
 import os
 import signal
 import subprocess
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,18 @@ from deconvseg import predict
 from deconvseg.catalog import PUBLISHED_SCORES
 from deconvseg.data import make_demo_dataset, read_label_map
 from deconvseg.errors import InputError
-from deconvseg.experiments import Processes, Protocol, Serial, Task, compare, read_protocol, reproduce
-from deconvseg.progress import SILENT
+from deconvseg.experiments import (
+    Executor,
+    Outcome,
+    Processes,
+    Protocol,
+    Serial,
+    Task,
+    compare,
+    read_protocol,
+    reproduce,
+)
+from deconvseg.progress import SILENT, Console
 from deconvseg.reporting.results import TableResult, read_results
 
 _COLUMN = "isic/dsc"
@@ -143,6 +155,99 @@ def test_a_killed_worker_fails_its_cell_and_resume_gives_the_uninterrupted_table
     assert _times(output, "cells/isic-linear-*/**/*") == kept
     assert _scores(last) == _scores(read_results(whole))
     assert all(figure.file and not figure.note for figure in last.figures if figure.name != "Where it samples")
+
+
+class _TrainsNothing(Executor):
+    """Lists the tasks that it was asked for, and runs none."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, tasks: Sequence[Task], console: Console) -> Generator[Outcome, None, None]:
+        for task in tasks:
+            self.asked.append(task.key)
+            yield Outcome(task, error=InputError("not now"))
+
+
+@pytest.fixture(scope="module")
+def records(whole: Path, made: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of the finished table."""
+    folder = tmp_path_factory.mktemp("records")
+    compare(output=whole, **made, resume=True, records=folder)
+    return folder
+
+
+def _read(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_record_has_every_training_and_every_score(whole: Path, records: Path) -> None:
+    rows = {row.key: row for row in read_results(whole).rows}
+    cells = _read(records / "isic-cells.csv")
+    places = [(line["row"], line["seed"], line["fold"]) for line in cells]
+    assert places == [(row, "0", fold) for row in ("both", "dtc", "linear") for fold in "01"]
+    for line in cells:
+        cost = rows[line["row"]].costs["isic"]
+        assert (int(line["parameters"]), float(line["kflops"])) == (cost.parameters, round(cost.kflops, 4))
+        # A mean of others has no training of its own.
+        assert line["steps"] == ("" if line["row"] == "both" else "6")
+        assert bool(line["processor"]) == bool(line["version"]) == (line["row"] != "both")
+    scores = {
+        (key, str(score.fold), score.case): score.value for key, row in rows.items() for score in row.cells[0].cases
+    }
+    written = {(line["row"], line["fold"], line["case"]): line["dsc"] for line in _read(records / "isic-cases.csv")}
+    assert written == {place: str(round(value, 4)) for place, value in scores.items()}
+
+
+def test_recorded_cells_are_not_trained_again(whole: Path, records: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    before = {file.name: file.read_bytes() for file in records.glob("*.csv")}
+    executor = _TrainsNothing()
+    again = compare(output=tmp_path / "elsewhere", records=records, **made, executor=executor)
+    assert executor.asked == []
+    assert {file.name: file.read_bytes() for file in records.glob("*.csv")} == before
+    for row in read_results(whole).rows:
+        other = again.cell(row.key, _COLUMN)
+        assert other is not None
+        assert other.status == "done"
+        for mine, theirs in zip(row.cells[0].folds, other.folds, strict=True):
+            assert (mine.fold, mine.seed) == (theirs.fold, theirs.seed)
+            assert theirs.value == pytest.approx(mine.value, abs=1e-4)
+    # There are no masks and models of these cells here.
+    assert {figure.name: bool(figure.file) for figure in again.figures} == {
+        "Cost": True, "Errors": False, "Classes": False, "Masks": False, "Where it samples": False,
+    }  # fmt: skip
+    assert all(figure.file or figure.reason for figure in again.figures)
+
+
+def test_the_rest_of_an_interrupted_table_is_trained(records: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for file in records.glob("*.csv"):
+        head, *lines = file.read_text().splitlines(keepends=True)
+        (folder / file.name).write_text("".join([head, *(line for line in lines if line.startswith("linear,"))]))
+    executor = _TrainsNothing()
+    result = compare(output=tmp_path / "table", records=folder, **made, executor=executor)
+    assert executor.asked == ["dtc, isic"]
+    assert result.cell("linear", _COLUMN).status == "done"
+    assert result.cell("both", _COLUMN).reason == "its members dtc are not finished"
+    for file in records.glob("*.csv"):
+        head, *lines = file.read_text().splitlines(keepends=True)
+        (folder / file.name).write_text("".join([head, *(line for line in lines if not line.startswith("both,"))]))
+    result = compare(output=tmp_path / "table", records=folder, **made, executor=executor, resume=True)
+    assert executor.asked == ["dtc, isic"]
+    assert result.cell("both", _COLUMN).reason == "its members linear, dtc were trained elsewhere"
+
+
+def test_a_cell_that_is_defined_anew_is_trained_again(records: Path, made: dict[str, Any], tmp_path: Path) -> None:
+    changed = tmp_path / "changed.json"
+    rows = [_PROTOCOL["rows"][0] | {"title": "Another"}, _PROTOCOL["rows"][1] | {"plan": {"recipe.averaging": 0.9}}]
+    changed.write_text(json.dumps(_PROTOCOL | {"rows": rows, "notes": ["Another note."], "figures": []}))
+    executor = _TrainsNothing()
+    compare(output=tmp_path / "table", records=records, **made | {"protocol": changed}, executor=executor)
+    assert executor.asked == ["dtc, isic"]
 
 
 def test_figures_are_written_linked_and_shown(whole: Path) -> None:

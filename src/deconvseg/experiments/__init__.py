@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deconvseg.experiments.postprocessing import HeldOutCase, choose_postprocessing
     from deconvseg.experiments.predicting import predict_many
     from deconvseg.experiments.protocols.reading import list_comparisons, list_protocols, read_protocol
+    from deconvseg.experiments.protocols.recorded import read_recorded
     from deconvseg.experiments.protocols.reproduce import compare, reproduce
     from deconvseg.experiments.protocols.schema import (
         Protocol,
@@ -55,6 +56,7 @@ __all__ = [
     "list_protocols",
     "predict_many",
     "read_protocol",
+    "read_recorded",
     "reproduce",
 ]
 
@@ -64,6 +66,7 @@ _HOME = {
     "executor": ("Processes", "Serial", "choose_executor"),
     "postprocessing": ("HeldOutCase", "choose_postprocessing"),
     "predicting": ("predict_many",),
+    "protocols.recorded": ("read_recorded",),
     "protocols.reading": ("list_comparisons", "list_protocols", "read_protocol"),
     "protocols.reproduce": ("compare", "reproduce"),
     "protocols.schema": (

@@ -144,7 +144,8 @@ def read_request(asked: ReproduceOptions, console: Console, *, own: bool) -> Tab
     changed = {"weights": asked.weights, "recipe": asked.recipe}
     protocol = given.model_copy(update={key: value for key, value in changed.items() if value is not None})
     check_protocol(protocol, source)
-    data: dict[str, Dataset] = find_datasets(asked.places, names) if protocol.trains else {}
+    merged = [dataset.name for dataset in protocol.datasets if dataset.foreground]
+    data: dict[str, Dataset] = find_datasets(asked.places, names, merged) if protocol.trains else {}
     for name, dataset in data.items():
         console.say(f"{name}: {dataset.root} ({dataset.layout}, {number_of(len(dataset.cases), 'case')})")
         _check_dataset(name, dataset, partial=asked.incomplete or scale.most_cases is not None)

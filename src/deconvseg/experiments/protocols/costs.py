@@ -28,7 +28,10 @@ def count_costs(protocol: Protocol, scale: Scale, console: Console) -> Costs:
         if not row.members and (row.datasets is None or dataset.name in row.datasets)
     ]
     for row, dataset in each(pairs, "counting parameters and operations", console, lambda pair: pair[0].title):
-        found[row.key][dataset.name] = _count(row, dataset, scale, known)
+        cost = _count(row, dataset, scale, known)
+        # The measured time is that of the network at its whole width.
+        seconds = protocol.patch_seconds(row.key, dataset.name) if scale == Scale() else None
+        found[row.key][dataset.name] = cost.model_copy(update={"seconds": seconds})
     for row in protocol.rows:
         for dataset in protocol.datasets if row.members else ():
             costs = [found[member][dataset.name] for member in row.members if dataset.name in found[member]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from deconvseg.catalog import CARDS
@@ -14,8 +14,8 @@ from deconvseg.system import does_not_exist
 _MOST = 100
 
 
-def find_datasets(data: Mapping[str, str], names: Iterable[str]) -> dict[str, Dataset]:
-    """Return the datasets of these names.
+def find_datasets(data: Mapping[str, str], names: Iterable[str], merged: Collection[str] = ()) -> dict[str, Dataset]:
+    """Return the datasets of these names; the labels of those in ``merged`` are merged into one class.
 
     ``data`` has folders by name of the dataset, and under ``""`` a folder that holds datasets as they were downloaded,
     or is one of them. In it a dataset is recognised by its layout, else by the name of its folder. Raises
@@ -36,7 +36,7 @@ def find_datasets(data: Mapping[str, str], names: Iterable[str]) -> dict[str, Da
         if path is None:
             missing.append(name)
         else:
-            found[name] = open_dataset(path)
+            found[name] = open_dataset(path, foreground=name in merged)
     if missing:
         raise InputError(_describe_missing(missing, root, list(found)))
     return found

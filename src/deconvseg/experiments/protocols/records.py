@@ -39,19 +39,20 @@ class Recorded:
 
     def to_cell(self, cell: Cell, columns: Sequence[str]) -> dict[str, Any]:
         """Return what ``cell.json`` has of a cell that was trained here, without masks to show."""
-        scores = {}
-        for key in columns:
-            name = key.partition("/")[2]
-            cases = [_score(line, name) for line in self.cases]
-            folds = []
-            for line in self.trainings:
-                values = [case["value"] for case in cases if str(case["fold"]) == line["fold"]]
-                known = [value for value in values if value is not None]
-                folds.append({"fold": int(line["fold"]), "value": sum(known) / len(known) if known else None})
-            scores[key] = {"folds": folds, "cases": cases}
+        scores = {key: self.scores(key) for key in columns}
         made = [{key: line[key] for key in ("fold", *_TRAINING)} for line in self.trainings]
         names = {"row": cell.row, "dataset": cell.dataset, "seed": cell.seed}
         return {**names, "columns": scores, "shown": {}, "made": made, "failed": None}
+
+    def scores(self, column: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the scores of a column, by its key: the means of the ``folds``, and those of all ``cases``."""
+        cases = [_score(line, column.partition("/")[2]) for line in self.cases]
+        folds = []
+        for line in self.trainings:
+            values = [case["value"] for case in cases if str(case["fold"]) == line["fold"]]
+            known = [value for value in values if value is not None]
+            folds.append({"fold": int(line["fold"]), "value": sum(known) / len(known) if known else None})
+        return {"folds": folds, "cases": cases}
 
 
 def _score(line: _Line, name: str) -> dict[str, Any]:

@@ -159,6 +159,8 @@ def _lacks(cell: Cell, progress: Progress) -> bool:
     lacking = [key for key in cell.members or () if key not in members or not members[key].finished]
     if lacking:
         progress.problems[cell.key] = f"its members {', '.join(lacking)} are not finished"
+    elif lacking := [key for key in cell.members or () if not members[key].runs.is_dir()]:
+        progress.problems[cell.key] = f"its members {', '.join(lacking)} were trained elsewhere"
     return bool(lacking)
 
 

@@ -51,7 +51,7 @@ def gather(table: Table, progress: Progress) -> TableResult:
         key=protocol.key,
         title=protocol.title,
         paper=protocol.paper,
-        columns=tuple(_column(column) for column in protocol.columns),
+        columns=tuple(describe_column(column) for column in protocol.columns),
         rows=rows,
         reference=protocol.reference,
         scaled=tuple(describe_scale(table)),
@@ -129,7 +129,8 @@ def _cell(
     )
 
 
-def _column(column: ProtocolColumn) -> ResultColumn:
+def describe_column(column: ProtocolColumn) -> ResultColumn:
+    """Return a column as a result has it."""
     return ResultColumn(
         key=column.key,
         dataset=column.dataset,

@@ -45,7 +45,8 @@ class ProtocolDataset(_Part):
     instead for other datasets. ``test`` says what happens to the test cases that the dataset declares: "folds" scores
     the model of each fold on them, "average" the mean of the folds' probabilities; None scores the out-of-fold
     predictions. If the dataset declares none, the share ``test_share`` of its cases is drawn as test cases with seed 0.
-    ``steps`` are those of each training; by default the recipe's.
+    ``steps`` are those of each training; by default the recipe's. ``foreground`` merges all labels above zero into one
+    class, as of maps of instances.
     """
 
     name: _Name
@@ -55,6 +56,7 @@ class ProtocolDataset(_Part):
     test: Literal["folds", "average"] | None = None
     test_share: Annotated[float, Field(gt=0, lt=1)] | None = None
     steps: _Count | None = None
+    foreground: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "ProtocolDataset":
@@ -236,6 +238,10 @@ class Protocol(_Part):
         if self.time is None:
             return dataset.steps
         return max(1, int(self.time.seconds / self.time.steps[dataset.name][row.key]))
+
+    def patch_seconds(self, row: str, dataset: str) -> float | None:
+        """Return the measured seconds of the prediction of a patch by a row; None if they were not measured."""
+        return None if self.time is None else self.time.patches.get(dataset, {}).get(row)
 
     def dataset(self, name: str) -> ProtocolDataset:
         """Return the dataset of that name."""

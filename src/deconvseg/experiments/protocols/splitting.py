@@ -41,9 +41,9 @@ def divide(
         )
     names = sorted({*alike[0].train, *alike[0].val})
     if folds == 1:
-        return (
-            _hold_out(data, names if most is None else _choose(data, names, most, seed), test, most, seed, measure),
-        )
+        chosen = names if most is None else _choose(data, names, most, seed)
+        held = test if most is None or not test else _choose(data, test, max(1, most // 2), seed)
+        return (_hold_out(data, chosen, held if tested else (), seed, measure),)
     # A splits file that lists other folds than those asked for is divided anew.
     if most is None or most >= len(names):
         parts = alike if len(alike) == folds else ()
@@ -59,16 +59,13 @@ def divide(
     return tuple(Splits(train, val, held) for train, val in pairs)
 
 
-def _hold_out(
-    data: Dataset, names: Sequence[str], test: Sequence[str], most: int | None, seed: int, measure: _Strata
-) -> Splits:
+def _hold_out(data: Dataset, names: Sequence[str], test: Sequence[str], seed: int, measure: _Strata) -> Splits:
     """Return the only fold: the declared validation cases, or a fifth of the cases as a training holds them out."""
-    held = tuple(test if most is None else _choose(data, test, max(1, most // 2), seed)) if test else ()
     declared = resolve_splits(data, None, fold=0, seed=seed, strata=measure)
     train, val = (tuple(name for name in part if name in set(names)) for part in (declared.train, declared.val))
     if not (train and val):
         train, val = make_stratified_folds(measure(data.select(names)), 2, seed, groups=data.groups)[0]
-    return Splits(train, val, held)
+    return Splits(train, val, tuple(test))
 
 
 def _divide_alike(data: Dataset, seed: int) -> tuple[Splits, ...]:

@@ -31,9 +31,9 @@ class Place:
 def draw_efficiency(result: TableResult, column: str | None = None) -> "Figure | None":
     """Return the figure of one column against millions of parameters and thousands of operations per voxel.
 
-    ``column`` is the key of a column, by default the first. Filled points are the scores measured here at the exact
-    size, open points the published ones at the printed size; a line joins the two of a network. None if no row has a
-    score and a size.
+    Where seconds were measured (`Cost`), a third panel has them. ``column`` is the key of a column, by default the
+    first. Filled points are the scores measured here at the exact size, open points the published ones at the printed
+    size; a line joins the two of a network. None if no row has a score and a size.
 
     Example:
         >>> from deconvseg.reporting import draw_efficiency, published_result
@@ -52,6 +52,7 @@ def draw_efficiency(result: TableResult, column: str | None = None) -> "Figure |
         for title, exact, printed in (
             ("million parameters", _parameters, lambda row: row.published_parameters),
             ("thousand operations per voxel", _kflops, lambda row: row.published_cost),
+            ("seconds per patch on a CPU", _seconds, lambda _: ""),
         )
         if (places := _places(result, found, exact, printed))
     ]
@@ -100,6 +101,11 @@ def _parameters(row: ResultRow, dataset: str) -> float | None:
 def _kflops(row: ResultRow, dataset: str) -> float | None:
     cost = row.costs.get(dataset)
     return cost.kflops if cost else None
+
+
+def _seconds(row: ResultRow, dataset: str) -> float | None:
+    cost = row.costs.get(dataset)
+    return cost.seconds if cost else None
 
 
 def _read(text: str) -> float | None:

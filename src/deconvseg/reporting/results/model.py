@@ -57,11 +57,13 @@ class PrintedScore(Part):
 class Cost(Part):
     """The exact number of parameters, and the true cost in thousands of operations per pixel or voxel.
 
-    ``kflops`` counts two operations for each multiply-accumulate (`deconvseg.models.complexity`).
+    ``kflops`` counts two operations for each multiply-accumulate (`deconvseg.models.complexity`). ``seconds`` are those
+    of the prediction of one patch, if they were measured.
     """
 
     parameters: Annotated[int, Field(ge=0)] | None = None
     kflops: Finite | None = None
+    seconds: Finite | None = None
 
 
 class ResultColumn(Part):

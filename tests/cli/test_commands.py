@@ -157,7 +157,7 @@ def test_demo_dataset_passes_its_check(deconvseg, tmp_path: Path) -> None:  # ty
             ["predict", "-i", "{discs}", "-o", "{tmp}/out", "-m", "{tmp}", "--split", "tset"],
             "'tset' is unknown: did you mean 'test'",
         ),
-        (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "1"], "--folds"),
+        (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "1"], "--folds 1: a file of splits"),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--folds", "7"], "6 cases cannot make 7 folds"),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--stratify", "site"], "as --table"),
         (["crossval", "{discs}", "-o", "{tmp}/run", "--resume"], "no cross-validation to resume"),

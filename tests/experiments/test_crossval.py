@@ -258,7 +258,7 @@ def test_processes_train_what_this_process_trains(finished: Path, discs: Path, p
     ("options", "message"),
     [
         ({"folds": 9}, "6 cases cannot make 9 folds"),
-        ({"folds": 1}, "6 cases cannot make 1 folds"),
+        ({"folds": 1}, "`folds=1`: a file of splits with one fold is needed"),
         ({"jobs": 0}, "`jobs=0`: give a whole number, 1 or more"),
         ({"precision": "8"}, "`precision` '8' is unknown: choose from auto, 32, bf16, 16"),
         ({"pretrained": "nowhere"}, "not a run folder"),

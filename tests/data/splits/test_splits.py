@@ -315,6 +315,15 @@ def test_folds_are_made_of_all_cases_but_the_test_cases(tmp_path):
         resolve_folds(dataset_of(tmp_path), path, folds=9, strata=no_strata)
 
 
+def test_a_file_with_one_fold_is_taken_if_one_is_asked_for(tmp_path):
+    path = write(tmp_path / "splits_final.json", [{"train": NAMES[:3], "val": NAMES[3:4], "test": NAMES[4:5]}])
+    (part,) = resolve_folds(dataset_of(tmp_path), path, folds=1, strata=no_strata)
+    assert part == Splits(NAMES[:3], NAMES[3:4], NAMES[4:5])
+    # Of cases that are divided, one fold would hold out all.
+    with pytest.raises(InputError, match="`folds=1`: a file of splits with one fold is needed"):
+        resolve_folds(dataset_of(tmp_path), None, folds=1, strata=no_strata)
+
+
 @pytest.mark.parametrize(
     ("folds", "message"),
     [

@@ -51,6 +51,8 @@ def resolve_folds(
         parts = read_splits(source, dataset.names, excluded=dataset.excluded_names)
         _check_labelled(dataset, parts, source)
         names, test = (*parts.train, *parts.val), parts.test
+    if folds == 1:
+        raise InputError("`folds=1`: a file of splits with one fold is needed (`splits`); otherwise ask for 2 or more")
     folds = DEFAULT_FOLDS if folds is None else folds
     check_number(folds, len(names))
     excluded = _excluded(dataset, source, None, ("train", "val"))

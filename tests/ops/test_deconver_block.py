@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deconvseg.errors import InputError
 from deconvseg.ops import native
 from deconvseg.ops.deconver_block import Weights, choose_block, deconver_block, reference
 from drawn import block_weights
@@ -230,6 +231,8 @@ def test_one_source_for_each_channel_is_left_to_the_layers_in_bfloat16():
     x, *weights = draw_tensors((1, 16, 4, 4, 4), (3, 3, 3), 1, 64, torch.bfloat16)
     with autocast(x):
         assert "two source channels" in choose_block(x, Weights(*weights)).declined["native"]
+        with pytest.raises(InputError, match="two source channels"):
+            deconver_block(x, Weights(*weights), eps=1e-8, norm_eps=1e-5)
 
 
 @needs_native

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from deconvseg.errors import InputError
 from deconvseg.ops.backends import Choice, choose
 from deconvseg.ops.deconver_block import library
 from deconvseg.ops.deconver_block.weights import Weights
@@ -29,6 +30,11 @@ def deconver_block(x: Tensor, weights: Weights, *, eps: float, norm_eps: float, 
     the first that accepts the tensors. Returns (B, C, \\*S) with the channels innermost in memory, in bfloat16 where
     layers compute in it. Raises :class:`~deconvseg.errors.InputError` if no kernel accepts the tensors.
     """
+    if not backend:
+        choice = choose_block(x, weights)
+        if choice.backend == "reference":
+            raise InputError(f"{choice}; call the layers of the block")
+        backend = choice.backend
     x, *parameters = as_computed(x, *weights)
     weights = Weights(*parameters)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights))

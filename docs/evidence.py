@@ -3,7 +3,8 @@
 ``python docs/evidence.py`` reads the CSV files that ``deconvseg compare evidence/NAME --records
 docs/results/evidence/NAME`` keeps. An experiment is on the page once a row of it is finished; every figure comes from
 the records. What a person makes of an experiment is in ``docs/results/evidence/NAME/reading.md``, the lines at the top
-are in ``docs/results/evidence/summary.md``. ``--check`` only compares.
+are in ``docs/results/evidence/summary.md``. ``--check`` only compares;
+``--merge FOLDER`` first adds records that were made elsewhere.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from deconvseg.experiments import read_protocol, read_recorded
+from deconvseg.experiments.protocols.records import merge_records
 from deconvseg.reporting import TableResult, draw_efficiency
 from deconvseg.reporting.results import ResultColumn
 from deconvseg.reporting.results.statistics import PairedTest, compare_rows, reference_row, summarise
@@ -165,8 +167,17 @@ def render(found: Sequence[tuple[str, TableResult]]) -> str:
 def main() -> None:
     """Write the page and its pictures, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        metavar="FOLDER",
+        help="first add the records of other folders: FOLDER/NAME has those of evidence/NAME",
+    )
     parser.add_argument("--check", action="store_true", help="compare the page with the records and write nothing")
     options = parser.parse_args()
+    for name in QUESTIONS if options.merge is not None else ():
+        if any((options.merge / name).glob("*.csv")):
+            print(f"{name}: {', '.join(merge_records(options.merge / name, FOLDER / name))}")
     found = list(experiments())
     if not found:
         sys.exit("no experiment is finished in docs/results/evidence")

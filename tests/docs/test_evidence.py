@@ -63,9 +63,9 @@ def test_figures_of_the_page_are_those_of_the_records(
     assert "| NDC, as it is | 686,451 | 66.9 | 900 | 50.00 | 1.00 |" in text
     assert "| 7 | reference | – | – |" in text
     # A constant difference of seven cases: p is 2 / 2^7, and there is one other finished row.
-    assert "| No update: the source passes through | 686,451 | 66.9 | 900 | 52.00 | 2.00 |" in text
+    assert "| No update | 686,451 | 66.9 | 900 | 52.00 | 2.00 |" in text
     assert "| +2.00 (+2.00 to +2.00) | 0.016 | 0.016 |" in text
-    assert "| Depthwise convolutions of equal cost | 686,451 | 66.9 | 900 | seeds 1, 2 are not recorded |" in text
+    assert "| Depthwise, equal cost | 686,451 | 66.9 | 900 | seeds 1, 2 are not recorded |" in text
     assert "What a person says." in text
     assert "7 trainings, 0.7 core-hours" in text
     assert "Some CPU, 1 thread" in text

@@ -11,7 +11,7 @@ from deconvseg.data import make_demo_dataset
 from deconvseg.errors import InputError
 from deconvseg.experiments import compare, read_recorded
 from deconvseg.experiments.protocols.asking import Table, read_request
-from deconvseg.experiments.protocols.records import define, read_records
+from deconvseg.experiments.protocols.records import define, merge_records, read_records
 from deconvseg.options import ReproduceOptions
 from deconvseg.progress import SILENT
 from deconvseg.reporting.results.statistics import case_means, summarise
@@ -125,3 +125,21 @@ def test_a_table_is_read_from_its_records_alone(made: dict[str, Any], tmp_path: 
     # A cell that is defined in another way is none of this table.
     file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": {"recipe.averaging": 0.9}}))
     assert read_recorded(file, folder).cell("ndc", "isic/dsc").reason == "seeds 0, 1 are not recorded"
+
+
+def test_records_of_two_machines_are_merged(made: dict[str, Any], tmp_path: Path) -> None:
+    table = _ask(made, tmp_path, rows=_PROTOCOL["rows"][:2], columns=_PROTOCOL["columns"][:1])
+    here, there = tmp_path / "here", tmp_path / "there"
+    _write(here, table, {"ndc": [[80.0, 60.0], [90.0, None]]})
+    _write(there, table, {"ndc": [[70.0, 50.0]], "none": [[82.0, 64.0], [81.0, 63.0]]})
+    assert merge_records(there, here) == ["isic"]
+    found = read_records(here, "isic")
+    assert list(found) == [("ndc", 0), ("ndc", 1), ("none", 0), ("none", 1)]
+    values = {key: [case["value"] for case in one.scores("isic/dsc")["cases"]] for key, one in found.items()}
+    assert values[("ndc", 0)] == [70.0, 50.0]
+    assert values[("ndc", 1)] == [90.0, None]
+    assert values[("none", 1)] == [81.0, 63.0]
+    before = [path.read_bytes() for path in sorted(here.iterdir())]
+    assert merge_records(there, here) == ["isic"]
+    assert [path.read_bytes() for path in sorted(here.iterdir())] == before
+    assert merge_records(tmp_path / "nowhere", here) == []

@@ -140,19 +140,41 @@ def record(cells: Iterable[Cell], costs: Costs, folder: Path) -> None:
             _write(folder, dataset, finished, costs)
 
 
+def merge_records(source: Path, target: Path) -> list[str]:
+    """Add the records of one folder to those of another, where they replace those of the same row and seed.
+
+    Return the names of the datasets. The folders are those of the records of one protocol.
+    """
+    names = sorted(path.name.removesuffix(_OF_CELLS) for path in source.glob(f"*{_OF_CELLS}"))
+    with hold(target, patience=_PATIENCE):
+        for name in names:
+            new = [_read(path) for path in _files(source, name)]
+            mine = {(line["row"], line["seed"]) for line in new[0]}
+            old = [
+                [line for line in _read(path) if (line["row"], line["seed"]) not in mine]
+                for path in _files(target, name)
+            ]
+            _save(target, name, *(kept + added for kept, added in zip(old, new, strict=True)))
+    return names
+
+
 def _write(folder: Path, dataset: str, finished: Sequence[Cell], costs: Costs) -> None:
-    of_cells, of_cases = _files(folder, dataset)
     mine = {(cell.row, str(cell.seed)) for cell in finished}
-    trainings, cases = (
+    kept = [
         [line for line in _read(path) if (line["row"], line["seed"]) not in mine] for path in _files(folder, dataset)
-    )
-    for cell in finished:
-        tree = dict(cell.read() or {})
-        trainings += _trainings(cell, tree, costs)
-        cases += _cases(cell, tree)
+    ]
+    trees = [(cell, dict(cell.read() or {})) for cell in finished]
+    trainings = [line for cell, tree in trees for line in _trainings(cell, tree, costs)]
+    cases = [line for cell, tree in trees for line in _cases(cell, tree)]
+    _save(folder, dataset, kept[0] + trainings, kept[1] + cases)
+
+
+def _save(folder: Path, dataset: str, trainings: Sequence[_Line], cases: Sequence[_Line]) -> None:
     names = [name for name in dict.fromkeys(key for line in cases for key in line) if name not in (*_KEYS, "case")]
-    write_text(of_cells, _render(trainings, _CELLS))
-    write_text(of_cases, _render(cases, (*_KEYS, "case", *names)))
+    for path, text in zip(
+        _files(folder, dataset), (_render(trainings, _CELLS), _render(cases, (*_KEYS, "case", *names))), strict=True
+    ):
+        write_text(path, text)
 
 
 def _trainings(cell: Cell, tree: Mapping[str, Any], costs: Costs) -> list[dict[str, str]]:

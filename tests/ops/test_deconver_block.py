@@ -140,6 +140,29 @@ def test_gradients_are_as_near_to_the_truth_as_plain_pytorch(case, dtype):
 
 
 @in_both
+@pytest.mark.parametrize("size", [(9, 13), (4, 5, 9)], ids=["2d", "3d"])
+@pytest.mark.parametrize(("channels", "ratio"), [(8, 4), (6, 4), (3, 4), (5, 2)])
+def test_channels_that_share_a_vector_give_the_same_as_in_vectors_of_their_own(channels, ratio, size, dtype):
+    whole = 24
+    tensors = draw_tensors((2, channels, *size), (3,) * len(size), ratio, 22, dtype)
+    shapes = [tensor.shape for tensor in draw_tensors((2, whole, *size), (3,) * len(size), ratio, 22)]
+    # Further channels of zeros fill the vectors; those of sources follow, because a channel's sources are neighbours.
+    wide = [widened(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True)]
+    found = with_gradients(by_kernels(), tensors, tensors[0])
+    expected = with_gradients(by_kernels(), wide, wide[0])
+    for one, two in zip(found, expected, strict=True):
+        two = two[tuple(slice(length) for length in one.shape)].float()
+        assert (one.float() - two).norm() <= (1e-3 if dtype == torch.bfloat16 else 1e-4) * two.norm()
+
+
+def widened(tensor, shape):
+    """The tensor in the first corner of zeros."""
+    result = tensor.new_zeros(shape)
+    result[tuple(slice(length) for length in tensor.shape)] = tensor
+    return result
+
+
+@in_both
 @pytest.mark.parametrize("image", [torch.zeros, torch.ones, torch.randn], ids=["zeros", "constant", "random"])
 @pytest.mark.parametrize("scale", [1.0, 1e4, 1e6])
 def test_no_value_is_ever_nan(image, scale, dtype):

@@ -99,7 +99,10 @@ class BackwardSteps<bfloat16, Ratio, Kernel> : public Planes<bfloat16, Ratio, Ke
                 ndc::reconstruct_pairs<Ratio, Kernel>(
                     this->around(grad_numerator_, line, block), grad_numerator_.row(), this->filters(block), kernel_,
                     shape_.width, 1,
-                    [&](int64_t x, int64_t, const auto& sums) { store_all(to + x * kLanes, sums); });
+                    [&](int64_t x, int64_t, auto& sums) {
+                        this->fold_all(sums);
+                        store_all(to + x * kLanes, sums);
+                    });
             }
     }
 

@@ -12,7 +12,7 @@ using namespace deconvseg;
 extern "C" int deconvseg_deconver_block(const float* x, float* y, float* z, const int64_t* sizes,
                                         const float* const* weights, const float* eps) {
     block::Shape shape = block::shape_of(sizes, eps);
-    block::fold_lanes(shape);
+    block::fold_lanes<float>(shape);
     const block::Weights parameters = block::weights_of(weights);
     const size_t bytes = shape.batch * shape.voxels() * shape.channels * sizeof(float);
     prefer_large_pages(y, bytes);
@@ -31,7 +31,7 @@ extern "C" int deconvseg_deconver_block_backward(const float* grad, const float*
                                                  const float* const* weights, const float* eps, float* grad_x,
                                                  float* const* gradients) {
     block::Shape shape = block::shape_of(sizes, eps);
-    block::fold_lanes(shape);
+    block::fold_lanes<float>(shape);
     const block::Weights parameters = block::weights_of(weights);
     const block::WeightGradients results = block::gradients_of(gradients);
     prefer_large_pages(grad_x, shape.batch * shape.voxels() * shape.channels * sizeof(float));

@@ -18,8 +18,8 @@ int64_t depth_of(int64_t channels) {
 
 // Source channel of number k of a voxel in a ring of sources in bfloat16, [block][r / 2][lane][2], or -1 in the padding.
 inline int64_t paired_channel(const Shape& shape, int64_t k) {
-    const int64_t per = shape.ratio * kLanes, j = k % per, channel = k / per * kLanes + j % (2 * kLanes) / 2;
-    return channel < shape.channels ? channel * shape.ratio + j / (2 * kLanes) * 2 + j % 2 : -1;
+    const int64_t j = k % (2 * kLanes);
+    return source_channel(shape, k - j + j % 2 * kLanes + j / 2);
 }
 
 // Offsets for pack(), as in_blocks(), of the sources of a voxel in the order of a ring.

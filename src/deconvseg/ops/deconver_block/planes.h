@@ -71,7 +71,7 @@ class Planes<float, Ratio, Kernel> : public Rings<float, Ratio> {
                 ndc::reconstruct_rows<Ratio, Kernel>(line_of(to, line, block), to.row(), false,
                                                      around(from, line, block), from.row(), filters(block), kernel_,
                                                      shape_.width, end - line);
-            if (shape_.lane_parts == 2) fold(line, end, to);
+            if (shape_.lane_parts == 2) fold_lines(line, end, to);
         }
     }
 
@@ -85,14 +85,10 @@ class Planes<float, Ratio, Kernel> : public Rings<float, Ratio> {
     const float* filters(int64_t block) const { return packed_.filters.of(block); }
 
   private:
-    // Add the sums of the sources in one half of the lanes to those in the other half.
-    void fold(int64_t first, int64_t last, const Ring& ring) const {
+    void fold_lines(int64_t first, int64_t last, const Ring& ring) const {
         for (int64_t line = first; line < last; ++line) {
             float* of = line_of(ring, line, 0);
-            for (int64_t x = 0; x < shape_.width; ++x) {
-                const vec sums = load(of + x * kLanes);
-                store(of + x * kLanes, sums + exchange_halves(sums, kAllLanes));
-            }
+            for (int64_t x = 0; x < shape_.width; ++x) store(of + x * kLanes, fold(load(of + x * kLanes)));
         }
     }
 };

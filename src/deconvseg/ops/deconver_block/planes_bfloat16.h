@@ -11,9 +11,9 @@ template <>
 class Filters<bfloat16> {
   public:
     explicit Filters(const Shape& shape)
-        : shape_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.ratio},
-          size_(shape.taps() * shape.ratio * kLanes),
-          adjoint_size_(shape.kernel_d * shape.kernel_h * 2 * ndc::tap_pairs(shape_) * shape.ratio * kLanes),
+        : shape_{shape.kernel_d, shape.kernel_h, shape.kernel_w, shape.lane_ratio()},
+          size_(shape.taps() * shape_.sources * kLanes),
+          adjoint_size_(shape.kernel_d * shape.kernel_h * 2 * ndc::tap_pairs(shape_) * shape_.sources * kLanes),
           filters_(shape.blocks() * size_),
           adjoint_(shape.blocks() * adjoint_size_) {}
 
@@ -83,7 +83,8 @@ class Planes<bfloat16, Ratio, Kernel> : public Rings<bfloat16, Ratio> {
                 bfloat16* out = line_of(to, line, block);
                 ndc::reconstruct_pairs<Ratio, Kernel>(
                     around(from, line, block), from.row(), filters(block), kernel_, shape_.width, rows,
-                    [&](int64_t x, int64_t row, const auto& sums) {
+                    [&](int64_t x, int64_t row, auto& sums) {
+                        fold_all(sums);
                         ndc::store_neighbours(out + row * to.row(), x, sums, shape_.kernel_w > 1);
                     });
             }
@@ -96,6 +97,14 @@ class Planes<bfloat16, Ratio, Kernel> : public Rings<bfloat16, Ratio> {
         ndc::update_row<Ratio, Kernel>(line_of(source_, line, block), around(image_, line, block),
                                        around(explained_, line, block), image_.row(), adjoint(block), kernel_,
                                        shape_.width, shape_.eps);
+    }
+
+    // If the halves of the lanes hold different sources, add the sums of both in each.
+    template <int N>
+    DECONVSEG_INLINE void fold_all(vec (&sums)[N]) const {
+        if (shape_.lane_parts == 1) return;
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sums[n] = fold(sums[n]);
     }
 
     const bfloat16* filters(int64_t block) const { return packed_.filters.of(block); }

@@ -100,10 +100,14 @@ class RingOf {
 using Ring = RingOf<float>;
 
 // Few channels would leave half of the lanes of a vector empty. The upper half takes half of the sources, and images of
-// channels, such as X and S * V, are there twice.
-inline void fold_lanes(Shape& shape) {
-    shape.lane_parts = 2 * shape.channels <= kLanes && shape.ratio % 2 == 0 ? 2 : 1;
+// channels, such as X and S * V, are there twice. In bfloat16 sources are in pairs, so that each half takes whole pairs.
+template <class T>
+void fold_lanes(Shape& shape) {
+    shape.lane_parts = 2 * shape.channels <= kLanes && shape.ratio % (2 * Operands<T>::kDepth) == 0 ? 2 : 1;
 }
+
+// Add the sums of the sources in one half of the lanes to those in the other half.
+DECONVSEG_INLINE vec fold(vec sums) { return sums + exchange_halves(sums, kAllLanes); }
 
 // Channel of a column of an image of channels, or -1 in the padding.
 inline int64_t image_channel(const Shape& shape, int64_t column) {

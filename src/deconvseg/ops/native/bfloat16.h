@@ -38,16 +38,17 @@ DECONVSEG_INLINE void store(bfloat16* to, vec value) {
     std::memcpy(to, &rounded, sizeof rounded);
 }
 
+// A mask of the first `count` lanes.
+DECONVSEG_INLINE __mmask16 first_lanes(int64_t count) {
+    return static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << (count > 0 ? count : 0)) - 1);
+}
+
 DECONVSEG_INLINE vec load_some(const bfloat16* from, int64_t count) {
-    if (count >= kLanes) return load(from);
-    halves value{};
-    if (count > 0) std::memcpy(&value, from, count * sizeof(bfloat16));
-    return widen(value);
+    return widen((halves)_mm256_maskz_loadu_epi16(first_lanes(count), from));
 }
 
 DECONVSEG_INLINE void store_some(bfloat16* to, vec value, int64_t count) {
-    const halves rounded = narrow(value);
-    if (count > 0) std::memcpy(to, &rounded, (count < kLanes ? count : kLanes) * sizeof(bfloat16));
+    _mm256_mask_storeu_epi16(to, first_lanes(count), (__m256i)narrow(value));
 }
 
 DECONVSEG_INLINE bfloat16 rounded(float value) {

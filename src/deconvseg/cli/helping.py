@@ -37,6 +37,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),
     "Output": (
         "output",
+        "records",
         "format",
         "sampling",
         "to",

@@ -38,7 +38,7 @@ def test_a_run_learns_and_its_folder_is_complete(trained: Path) -> None:
     expected = {
         "plan.json", "config.json", "splits.json", "manifest.json", "metrics.jsonl", "metrics.csv", "progress.png",
         "report.html", "weights.safetensors", "weights_best.safetensors", "resume", "validation",
-        "operating_points.json",
+        "operating_points.json", "precision.json",
     }  # fmt: skip
     assert {path.name for path in trained.iterdir()} == expected
     run = Run(trained)

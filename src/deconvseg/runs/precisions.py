@@ -59,8 +59,8 @@ def read_precision(folder: str | PathLike[str]) -> MeasuredPrecision | None:
 
     Example:
         >>> from deconvseg.runs import read_precision
-        >>> read_precision("RUN") is None
-        True
+        >>> read_precision("RUN").choice
+        '32'
 
     """
     remedy = "copy the run again, or remove the file and give `precision`"

@@ -20,7 +20,7 @@ from deconvseg.runs import Run
 from deconvseg.system import write_text
 from deconvseg.text import dump_json
 
-# The validation cases that are scored, evenly spread.
+# The validation cases that are scored: every n-th, and at most so many.
 _MOST_CASES = 12
 
 

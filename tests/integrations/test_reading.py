@@ -171,6 +171,21 @@ def test_a_contract_has_all_that_a_prediction_needs_of_a_plan(name: str, network
     assert len(np.unique(masks[0])) > 1
 
 
+@pytest.mark.parametrize(
+    ("part", "changed", "told"),
+    [
+        ("decision", {"name": "tumour"}, "decision.bounds: 'tumour' is not one of the structures"),
+        ("structures", {"values": [9]}, "structures: the value 9 of '.*' is not that of a label"),
+    ],
+)
+def test_a_contract_whose_names_or_values_do_not_exist_is_refused(part: str, changed: Any, told: str) -> None:
+    plan = nested_plan()
+    tree = make_contract(Predictor([(Filters(plan, (0,)), plan)]), model_of(plan, 1)).model_dump(mode="json")
+    (tree["decision"]["bounds"] if part == "decision" else tree["structures"])[0].update(changed)
+    with pytest.raises(InputError, match=rf"contract\.json: {told}; export again"):
+        plan_of(Contract.model_validate_json(json.dumps(tree)), "contract.json")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_an_export_of_two_runs_gives_the_masks_of_their_mean(tmp_path: Path, format: Any) -> None:

@@ -53,13 +53,7 @@ def open_export(folder: Path, *, precision: Precision = "32") -> Exported:
 
 def plan_of(contract: Contract, where: str) -> Plan:
     """Return the plan whose predictions are those of a contract; entries for the training have defaults."""
-    ids = {label.value: label.id for label in contract.labels}
-    values = {part.name: part.values for part in contract.structures}
-    regions = [
-        {"name": bound.name, "labels": [ids[value] for value in values[bound.name]], "paints": bound.id}
-        for bound in sorted(contract.decision.bounds, key=lambda bound: bound.map)
-        if contract.decision.kind == "regions"
-    ]
+    regions = _regions_of(contract, where) if contract.decision.kind == "regions" else None
     grid, windows, first = contract.preprocessing, contract.windows, contract.networks[0] if contract.networks else None
     tree = {
         "dataset": "" if first is None else first.run,
@@ -72,7 +66,7 @@ def plan_of(contract: Contract, where: str) -> Plan:
             "values": [label.value for label in contract.labels],
             "names": [label.name for label in contract.labels],
         },
-        "regions": regions or None,
+        "regions": regions,
         "resize": grid.resize,
         "crop_margin": grid.crop_margin,
         "normalise_first": grid.normalise_first,
@@ -83,6 +77,22 @@ def plan_of(contract: Contract, where: str) -> Plan:
     }
     with plan_errors(where):
         return Plan.model_validate_json(json.dumps(tree), strict=True)
+
+
+def _regions_of(contract: Contract, where: str) -> list[dict[str, Any]]:
+    """Return the regions of a plan, in the order of their maps."""
+    ids = {label.value: label.id for label in contract.labels}
+    values = {part.name: part.values for part in contract.structures}
+    regions = []
+    for bound in sorted(contract.decision.bounds, key=lambda bound: bound.map):
+        if bound.name not in values:
+            raise InputError(f"{where}: decision.bounds: {bound.name!r} is not one of the structures; export again")
+        if unknown := sorted(set(values[bound.name]) - set(ids)):
+            raise InputError(
+                f"{where}: structures: the value {unknown[0]} of {bound.name!r} is not that of a label; export again"
+            )
+        regions.append({"name": bound.name, "labels": [ids[v] for v in values[bound.name]], "paints": bound.id})
+    return regions
 
 
 def _check(exported: Exported, contract: Contract) -> None:

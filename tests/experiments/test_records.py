@@ -80,6 +80,10 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"isic-cells.csv: line 2 is not one of a record, which has the columns row"):
         read_records(tmp_path, "isic")
     assert read_records(tmp_path, "busi") == {}
+    (tmp_path / "isic-cells.csv").write_text("row,seed,fold,definition\nndc,0,0,aa\n")
+    (tmp_path / "isic-cases.csv").write_text("row,seed,fold,case,dsc\nndc,0,0,a,\nndc,0,0,b,good\n")
+    with pytest.raises(InputError, match=r"isic-cases.csv: line 3: dsc: 'good' is not a number"):
+        read_records(tmp_path, "isic")
 
 
 @pytest.mark.slow
@@ -121,7 +125,7 @@ def test_a_table_is_read_from_its_records_alone(made: dict[str, Any], tmp_path: 
     assert [fold.value for fold in whole.folds] == [70.0, 90.0]
     assert summarise(whole).sd == pytest.approx(200**0.5)
     assert case_means(whole) == {"case0": 85.0, "case1": 60.0}
-    assert (part.status, part.reason) == ("not run", "seeds 1 are not recorded")
+    assert (part.status, part.reason) == ("not run", "seed 1 is not recorded")
     # A cell that is defined in another way is none of this table.
     file.write_text(json.dumps(json.loads(file.read_text()) | {"plan": {"recipe.averaging": 0.9}}))
     assert read_recorded(file, folder).cell("ndc", "isic/dsc").reason == "seeds 0, 1 are not recorded"

@@ -80,7 +80,7 @@ def _row(protocol: Protocol, row: ProtocolRow, records: _Records) -> ResultRow:
     names = dict.fromkeys(column.dataset for column in columns)
     model, network = "ensemble", {"members": list(row.members)}
     if not row.members:
-        dataset = next(one for one in protocol.datasets if one.name in names)
+        dataset = next(one for one in protocol.datasets if row.datasets is None or one.name in row.datasets)
         model, network = find_network(row, preset_of(dataset), row.key)
     costs = {name: cost for name in names if (cost := _cost(protocol, row.key, name, records[name])) is not None}
     cells = tuple(_result(protocol, row, column, records[column.dataset]) for column in columns)
@@ -105,8 +105,7 @@ def _result(protocol: Protocol, row: ProtocolRow, column: ProtocolColumn, cells:
             scores = cells[row.key, seed].scores(column.key)
             folds += [FoldScore(**score, seed=seed) for score in scores["folds"]]
             cases += [CaseScore(**score, seed=seed) for score in scores["cases"]]
-    reason = f"seeds {', '.join(map(str, missing))} are not recorded" if missing else ""
-    status = {"status": "not run" if missing else "done"}
-    return ResultCell.model_validate(
-        {"column": column.key, "folds": tuple(folds), "cases": tuple(cases), "reason": reason, **status}
-    )
+    listed = ", ".join(map(str, missing))
+    reason = f"seed {listed} is not recorded" if len(missing) == 1 else f"seeds {listed} are not recorded"
+    outcome = {"status": "not run", "reason": reason} if missing else {"status": "done"}
+    return ResultCell.model_validate({"column": column.key, "folds": tuple(folds), "cases": tuple(cases), **outcome})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +21,7 @@ from deconvseg.text import dump_json
 
 _KEYS = ("row", "seed", "fold")
 _TRAINING = ("steps", "parameters", "kflops", "seconds", "processor", "threads", "torch", "version", "commit")
+_NUMBERS = ("parameters", "kflops")
 _CELLS = (*_KEYS, *_TRAINING, "definition")
 _OF_CELLS, _OF_CASES = "-cells.csv", "-cases.csv"
 # Digits of a score after the point, in the unit of its column.
@@ -224,7 +226,17 @@ def _read(path: Path) -> list[dict[str, str]]:
     for number, line in enumerate(lines, start=2):
         if any(line.get(name) is None for name in wanted) or not (line["seed"].isdigit() and line["fold"].isdigit()):
             raise InputError(f"{path}: line {number} is not one of a record, which has the columns {', '.join(wanted)}")
+        for name in set(line) - {None, *wanted} if "case" in wanted else _NUMBERS:
+            if not _is_number(line.get(name) or "0"):
+                raise InputError(f"{path}: line {number}: {name}: {line[name]!r} is not a number")
     return lines
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _files(folder: Path, dataset: str) -> tuple[Path, Path]:

@@ -240,7 +240,9 @@ def test_without_a_compiler_it_is_said_what_to_install(tmp_path: Path, monkeypat
     assert why.endswith("then run python -m deconvseg.ops.native.build")
 
 
-def test_a_library_of_another_version_is_refused(compiler: Compiler, tmp_path: Path) -> None:
+def test_a_library_of_another_version_is_refused(
+    compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if compiler.machine != machine_name(platform.machine()):
         pytest.skip("the compiler builds for another machine")
     other = "".join(
@@ -259,6 +261,10 @@ def test_a_library_of_another_version_is_refused(compiler: Compiler, tmp_path: P
         assert found.library is None
         told = f"{name}.so was compiled from other sources than those of this version"
         assert found.unavailable == f"{told}: run python -m deconvseg.ops.native.build"
+        # Of a package without sources, the libraries are those that it was packed with.
+        with monkeypatch.context() as absent:
+            absent.setattr(build, "HERE", tmp_path / "nothing")
+            assert (native._load(library).unavailable is None) == (name == "other")
 
 
 def test_the_version_of_the_sources_is_that_of_all_that_a_library_is_compiled_from(

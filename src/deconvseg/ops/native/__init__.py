@@ -108,15 +108,16 @@ def _loaded_for_bfloat16() -> _Loaded:
 
 
 def _load(path: Path) -> _Loaded:
-    from deconvseg.ops.native.build import source_version
+    from deconvseg.ops.native.build import has_sources, source_version
 
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         return _missing(f"{path.name} cannot be loaded ({error}): run {_BUILD}")
     instruction_set, sources = (_text(loaded, f"deconvseg_{what}") for what in ("instruction_set", "sources"))
-    # A function whose arguments have changed would crash the process.
-    if instruction_set is None or sources != source_version(instruction_set):
+    # A function whose arguments have changed would crash the process. Libraries without sources beside them are those
+    # that the package was packed with.
+    if instruction_set is None or sources is None or (has_sources() and sources != source_version(instruction_set)):
         return _missing(f"{path.name} was compiled from other sources than those of this version: run {_BUILD}")
     return _Loaded(loaded, instruction_set, None)
 

@@ -158,6 +158,11 @@ def source_version(instruction_set: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def has_sources() -> bool:
+    """Return whether the sources are there; a frozen application has the libraries alone."""
+    return (HERE / "abi.cpp").is_file()
+
+
 def _sources(instruction_set: str) -> list[Path]:
     name = "bfloat16.cpp" if instruction_set == BFLOAT16 else "native.cpp"
     return [HERE / "abi.cpp", *sorted(HERE.parent.glob(f"*/{name}"))]

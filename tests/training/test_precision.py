@@ -143,10 +143,19 @@ def test_what_cannot_be_measured_is_recorded_with_its_reason(
     run, root = many
     data, options = open_dataset(root), TrainOptions(dataset=str(root), device="cpu")
     monkeypatch.setattr(precisions, "_time_windows", lambda *_: {"32": 2.0, "bf16": 1.0})
-    # The share of the training's time is less than that of the first cases, on any machine.
-    monkeypatch.setattr(precisions, "_SHARE", 1e-9)
+    rows = [{**row, "seconds": 1e-3} for row in run.metrics]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    predicted: list[str] = []
+    compare = precisions._Comparison.predict
+    monkeypatch.setattr(
+        precisions._Comparison,
+        "predict",
+        lambda self, cases: predicted.extend(case.name for case in cases) or compare(self, cases),
+    )
+    # 5 % of a millisecond is over after the first case.
     found = measure_precision(run, data, data.cases, options, Listening())
-    assert re.search(r"only 4 cases of 12 fit into .* of the training's time\), and 10 are needed", found.why)
+    assert re.search(r"fewer than 10 of 12 cases fit into .* \(5% of the training's time\)$", found.why)
+    assert len(predicted) == 1
     few = measure_precision(run, data, data.cases[:9], options, Listening())
     assert "9 validation cases cannot show a loss of 0.0005" in few.why
     none = measure_precision(run, data, (), options, Listening())

@@ -90,14 +90,15 @@ def _measure(
         comparison = _Comparison(run, data, options, console, lowered, Path(scratch))
         first = spread(cases, 1 + _TIMED_CASES)
         comparison.predict(first[:1])
-        each = comparison.predict(first[1:]) / _TIMED_CASES
+        # A single case may take longer than all of them should.
+        each = comparison.predict(first[1:]) / _TIMED_CASES if time.monotonic() - start < budget else budget
         left = budget - (time.monotonic() - start)
         more = max(0, min(len(cases) - len(first), int(left / max(each, 1e-6))))
         if len(first) + more < _FEWEST:
             return _unmeasured(
                 timed,
-                f"only {number_of(len(first) + more, 'case')} of {len(cases)} fit into {format_time(budget)} "
-                f"({_SHARE:.0%} of the training's time), and {_FEWEST} are needed",
+                f"fewer than {_FEWEST} of {len(cases)} cases fit into {format_time(budget)} ({_SHARE:.0%} of the "
+                "training's time)",
             )
         known = {case.name for case in first}
         comparison.predict(spread([case for case in cases if case.name not in known], more))

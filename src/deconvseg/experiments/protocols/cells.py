@@ -250,7 +250,6 @@ def _evaluate(
     return evaluate(
         *(cell.root, masks),
         run=run,
-        foreground=dataset.foreground,
         splits=cell.splits,
         split="val" if dataset.test is None else "test",
         fold=fold,

@@ -1,5 +1,6 @@
 """`deconvseg predict -m EXPORT` makes the masks of the run from the contract and the model alone."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -15,7 +16,7 @@ import deconvseg
 from consoles import Listening
 from deconvseg import cli
 from deconvseg.data import Geometry, Image, read_label_map
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import Engine, Exported, Postprocessing, Predictor, make_step, open_export
 from deconvseg.integrations import export
 from deconvseg.integrations.exporting.contract import Contract, ExportedModel
@@ -184,6 +185,18 @@ def test_a_contract_whose_names_or_values_do_not_exist_is_refused(part: str, cha
     (tree["decision"]["bounds"] if part == "decision" else tree["structures"])[0].update(changed)
     with pytest.raises(InputError, match=rf"contract\.json: {told}; export again"):
         plan_of(Contract.model_validate_json(json.dumps(tree)), "contract.json")
+
+
+@pytest.mark.parametrize("content", [b"no model at all", b""])
+def test_a_file_that_is_no_model_is_named(content: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
+    plan = tiny_plan()
+    contract = make_contract(Predictor([(Filters(plan, (0,)), plan)]), model_of(plan, 1))
+    (tmp_path / "model.onnx").write_bytes(content)
+    model = contract.model.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    contract.model_copy(update={"model": model}).write(tmp_path)
+    with pytest.raises(DeconvsegError, match=r"model\.onnx: ONNX does not read it: "):
+        open_export(tmp_path)
 
 
 @pytest.mark.slow

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import CONTRACT, Engine, Exported, Postprocessing, Predictor, engine_precisions
 from deconvseg.integrations.exporting.contract import Contract, ExportFormat, read_contract
 from deconvseg.integrations.exporting.describing import make_contract
 from deconvseg.planning import Plan
 from deconvseg.planning.schema import plan_errors
 from deconvseg.runs import Precision
+from deconvseg.system import first_line
 from deconvseg.text import number_of
 
 # The parts of a contract that decide a mask.
@@ -141,7 +142,12 @@ def _sizes(contract: Contract) -> dict[str, Any]:
 def _read_onnx(file: Path, contract: Contract, precision: Precision) -> Engine:
     from deconvseg.integrations.onnx import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine(file.read_bytes(), **_sizes(contract))
+    try:
+        return OnnxRuntimeEngine(file.read_bytes(), **_sizes(contract))
+    except DeconvsegError:
+        raise
+    except Exception as error:  # those of protobuf have no common type with others
+        raise DeconvsegError(f"{file}: ONNX does not read it: {first_line(error)}") from error
 
 
 def _read_openvino(file: Path, contract: Contract, precision: Precision) -> Engine:

@@ -248,12 +248,17 @@ def main() -> None:
     parser.add_argument("channels", nargs="+", help="files of the scan: a channel each, in the order of the contract")
     parser.add_argument("-o", "--output", required=True, help="mask to write: .nii.gz, or .png for a picture")
     given, folder = parser.parse_args(), Path(__file__).parent
-    contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+    try:
+        contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{folder / 'contract.json'} cannot be read ({error}): copy the whole folder again") from None
     in_space, names = contract["image"]["axes"] == "RAS", [each["name"] for each in contract["image"]["channels"]]
     endings = (".nii.gz", ".nii") if in_space else (".png", ".tif", ".tiff", ".bmp")
     if not given.output.lower().endswith(endings):
         raise SystemExit(f"{given.output}: the mask's name must end with {' or '.join(endings)}")
     parts, files = zip(*(read(path, len(names)) for path in given.channels))
+    if not (folder / contract["model"]["file"]).is_file():
+        raise SystemExit(f"{folder / contract['model']['file']} is missing: copy the whole folder of the export again")
     model = (folder / contract["model"]["file"]).read_bytes()
     if hashlib.sha256(model).hexdigest() != contract["model"]["sha256"]:
         raise SystemExit(f"{contract['model']['file']} is not the model of contract.json: copy the folder again")

@@ -138,7 +138,7 @@ def build_library(
 
 
 def source_version(instruction_set: str) -> str:
-    """Return a hash of all that a library is compiled from: its sources, the headers that they include, and flags.
+    """Return a hash of a library's sources, the headers that they include, and the flags of its instruction set.
 
     The library holds that of its compilation, so that Python never calls a function whose arguments have changed.
     """
@@ -151,7 +151,8 @@ def source_version(instruction_set: str) -> str:
             for name in re.findall(rb'^#include "(.+)"', found[path], re.MULTILINE):
                 beside = path.parent / os.fsdecode(name)
                 queue.append(beside if beside.is_file() else HERE / os.fsdecode(name))
-    digest = hashlib.sha256(repr((instruction_set, _FLAGS)).encode())
+    chosen = [sets[instruction_set] for sets in INSTRUCTION_SETS.values() if instruction_set in sets]
+    digest = hashlib.sha256(repr((instruction_set, *chosen, _FLAGS)).encode())
     for path in sorted(found):
         digest.update(path.relative_to(HERE.parent.resolve()).as_posix().encode())
         digest.update(found[path])

@@ -31,7 +31,7 @@ _PROTOCOL: dict[str, Any] = {
     "datasets": [{"name": "isic", "test": "folds", "test_share": 0.3, "steps": 3, "setting": _SETTING}],
     "rows": [
         {"key": "ndc", "title": "NDC", "model": "deconver"},
-        {"key": "none", "title": "None", "model": "deconver", "arguments": {"mixing": "none"}},
+        {"key": "none", "title": "None", "model": "deconver", "arguments": {"iterations": 0}},
         {"key": "both", "title": "Both", "members": ["ndc", "none"]},
     ],
     "columns": [{"dataset": "isic", "metric": "dsc", "unit": "%"}, {"dataset": "isic", "metric": "hd95_defined"}],

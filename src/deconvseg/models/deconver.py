@@ -43,8 +43,8 @@ class Deconver(UShapedNetwork):
         deep_supervision_heads: number of extra heads at successively lower resolutions; used while ``deep_supervision``
             is on.
         decoder_depths: blocks per decoder stage, from the lowest resolution up; ``None`` means one per stage.
-        mixing: what computes the source in each block: ``"ndc"``, or for ablations ``"depthwise"``
-            (:class:`~deconvseg.nn.DepthwiseSource`) or ``"none"`` (:class:`~deconvseg.nn.InitialSource`).
+        mixing: what computes the source in each block: ``"ndc"``, or for an ablation ``"depthwise"``
+            (:class:`~deconvseg.nn.DepthwiseSource`).
 
     Shapes: input (B, in_channels, \\*S) with every size a multiple of ``size_multiple``; output (B, out_channels, \\*S)
     or, while ``deep_supervision`` is on, a list of ``deep_supervision_heads + 1`` such logits, from the highest

@@ -1,7 +1,7 @@
 """Layers with parameters: nonnegative deconvolution, its mixer and block; upsampling; Mamba."""
 
 from deconvseg.nn.block import DeconverBlock, DeconvMixer
-from deconvseg.nn.controls import DepthwiseSource, InitialSource
+from deconvseg.nn.depthwise_source import DepthwiseSource
 from deconvseg.nn.factorizer import FactorizerBlock, NMFMixer
 from deconvseg.nn.mamba import Mamba, SiameseMamba
 from deconvseg.nn.ndc import NDC
@@ -33,7 +33,6 @@ __all__ = [
     "DepthwiseSource",
     "DySample",
     "FactorizerBlock",
-    "InitialSource",
     "Mamba",
     "NMFMixer",
     "SiameseMamba",

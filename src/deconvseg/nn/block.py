@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import check_choice
-from deconvseg.nn.controls import MIXING, InitialSource
+from deconvseg.errors import InputError, check_choice
 from deconvseg.nn.conv import Conv2d, Conv3d
+from deconvseg.nn.depthwise_source import DepthwiseSource
 from deconvseg.nn.dimensions import CONV
 from deconvseg.nn.fusion import guard_calls, why_apart
 from deconvseg.nn.mlp import pointwise_mlp
@@ -25,9 +25,10 @@ from deconvseg.ops.torch_internals import constant_to_compilers
 class DeconvMixer(nn.Module):
     """Pointwise convolution, ReLU, nonnegative deconvolution, pointwise convolution (Eq. 6).
 
-    ``mixing`` is what computes the source: ``"ndc"``, or for ablations ``"depthwise"``
-    (:class:`~deconvseg.nn.DepthwiseSource`) or ``"none"`` (:class:`~deconvseg.nn.InitialSource`). The other arguments
-    are those of :class:`~deconvseg.nn.NDC`. Shapes: input and output (B, C, \\*S).
+    ``mixing`` is what computes the source: ``"ndc"``, or for an ablation ``"depthwise"``
+    (:class:`~deconvseg.nn.DepthwiseSource`, for which ``eps`` has no meaning). The other arguments are those of
+    :class:`~deconvseg.nn.NDC`; without ``iterations`` the initial source passes through. Shapes: input and output
+    (B, C, \\*S).
 
     Example:
         >>> import torch
@@ -50,9 +51,15 @@ class DeconvMixer(nn.Module):
         mixing: str = "ndc",
     ) -> None:
         super().__init__()
-        check_choice(mixing, MIXING, "mixing")
-        layer = MIXING[mixing](channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
-        # The layers of ablations keep the name.
+        check_choice(mixing, ("ndc", "depthwise"), "mixing")
+        layer: NDC | DepthwiseSource
+        if mixing == "ndc":
+            layer = NDC(channels, kernel_size, ratio, groups, iterations, eps, spatial_dims=spatial_dims)
+        elif groups in (None, channels):
+            layer = DepthwiseSource(channels, kernel_size, ratio, iterations=iterations, spatial_dims=spatial_dims)
+        else:
+            raise InputError(f"groups={groups}: depthwise convolutions have one group per channel; leave it out")
+        # The layer of an ablation keeps the name.
         self.ndc = cast(NDC, layer)
         conv = CONV[layer.initial_source.weight.ndim - 2]
         self.project_in = conv(channels, channels, kernel_size=1, bias=False)
@@ -124,7 +131,7 @@ class DeconverBlock(nn.Module):
         return choose_block(image, () if reason else self._weights(), reason)
 
     def _why_layers(self) -> str | None:
-        if isinstance(self.mixer.ndc, InitialSource):
+        if isinstance(self.mixer.ndc, DepthwiseSource):
             return f"its mixer has {type(self.mixer.ndc).__name__} in place of nonnegative deconvolution"
         guard_calls(self, _MODULES)
         return self._why_apart() or self._why_other_equations()

@@ -150,28 +150,24 @@ def merge_records(source: Path, target: Path) -> list[str]:
     names = sorted(path.name.removesuffix(_OF_CELLS) for path in source.glob(f"*{_OF_CELLS}"))
     with hold(target, patience=_PATIENCE):
         for name in names:
-            new = [_read(path) for path in _files(source, name)]
-            mine = {(line["row"], line["seed"]) for line in new[0]}
-            old = [
-                [line for line in _read(path) if (line["row"], line["seed"]) not in mine]
-                for path in _files(target, name)
-            ]
-            _save(target, name, *(kept + added for kept, added in zip(old, new, strict=True)))
+            _replace(target, name, *(_read(path) for path in _files(source, name)))
     return names
 
 
 def _write(folder: Path, dataset: str, finished: Sequence[Cell], costs: Costs) -> None:
-    mine = {(cell.row, str(cell.seed)) for cell in finished}
-    kept = [
-        [line for line in _read(path) if (line["row"], line["seed"]) not in mine] for path in _files(folder, dataset)
-    ]
     trees = [(cell, dict(cell.read() or {})) for cell in finished]
     trainings = [line for cell, tree in trees for line in _trainings(cell, tree, costs)]
     cases = [line for cell, tree in trees for line in _cases(cell, tree)]
-    _save(folder, dataset, kept[0] + trainings, kept[1] + cases)
+    _replace(folder, dataset, trainings, cases)
 
 
-def _save(folder: Path, dataset: str, trainings: Sequence[_Line], cases: Sequence[_Line]) -> None:
+def _replace(folder: Path, dataset: str, trainings: Sequence[_Line], cases: Sequence[_Line]) -> None:
+    """Write lines in the place of those of the same rows and seeds; all others are kept."""
+    mine = {(line["row"], line["seed"]) for line in trainings}
+    old = [
+        [line for line in _read(path) if (line["row"], line["seed"]) not in mine] for path in _files(folder, dataset)
+    ]
+    trainings, cases = [*old[0], *trainings], [*old[1], *cases]
     names = [name for name in dict.fromkeys(key for line in cases for key in line) if name not in (*_KEYS, "case")]
     for path, text in zip(
         _files(folder, dataset), (_render(trainings, _CELLS), _render(cases, (*_KEYS, "case", *names))), strict=True

@@ -25,6 +25,7 @@ from deconvseg.cli import (
     predicting,
     reproducing,
     sampling,
+    sources,
     thresholds,
     training,
 )
@@ -55,6 +56,7 @@ app.command("report", cls=Command)(evaluating.report)
 app.command("reproduce", cls=Command)(reproducing.reproduce)
 app.command("compare", cls=Command)(reproducing.compare)
 app.command("sampling", cls=Command)(sampling.sampling)
+app.command("sources", cls=Command)(sources.sources)
 app.command("models", cls=Command)(information.models)
 app.command("complexity", cls=Command)(complexity.complexity)
 app.command("doctor", cls=Command)(information.doctor)
@@ -71,7 +73,9 @@ _KEPT = {
     ),
     "convert": "converted cases are kept; continue with the same command",
     "predict": "finished masks are kept; predict the others with --continue",
-    **dict.fromkeys(("plan", "evaluate", "report", "export", "sampling", "complexity", "check"), "nothing was written"),
+    **dict.fromkeys(
+        ("plan", "evaluate", "report", "export", "sampling", "sources", "complexity", "check"), "nothing was written"
+    ),
 }
 
 

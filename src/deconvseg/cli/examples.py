@@ -72,6 +72,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg sampling -m CV/fold_0 -i scan.nii.gz -o sampling.png --slice 40",
         "deconvseg sampling -m RUN -i DATASET --case case7 -o sampling.png --stage 1",
     ),
+    "sources": (
+        "deconvseg sources -m RUN -i image.png -o sources.png",
+        "deconvseg sources -m CV/fold_0 -i scan.nii.gz -o sources.png --slice 40",
+    ),
     "models": (
         "deconvseg models",
         "deconvseg models deconver",

@@ -32,6 +32,7 @@ from deconvseg.inference.records import Prediction
 from deconvseg.inference.region_steps import apply_to_regions
 from deconvseg.inference.sampling import map_sampling
 from deconvseg.inference.slabs import Slab
+from deconvseg.inference.sources import map_sources
 from deconvseg.inference.starting import OpenedPredictor, open_predictor
 from deconvseg.inference.sweep import Sweep, Volume
 from deconvseg.inference.torch_engine import TorchEngine, as_engine
@@ -67,6 +68,7 @@ __all__ = [
     "list_engines",
     "make_step",
     "map_sampling",
+    "map_sources",
     "open_export",
     "open_predictor",
     "plan_and_runs",

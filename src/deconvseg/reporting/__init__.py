@@ -8,22 +8,26 @@ from deconvseg.reporting.page import write_report
 from deconvseg.reporting.results import TableResult, draw_efficiency, published_result, read_results, write_results
 from deconvseg.reporting.sampling import SamplingMap, draw_sampling, sampling_map
 from deconvseg.reporting.side_by_side import NetworkCase, draw_networks, write_network_figure
+from deconvseg.reporting.sources import SourceMap, draw_sources, source_maps
 
 __all__ = [
     "Comparison",
     "NetworkCase",
     "SamplingMap",
+    "SourceMap",
     "TableResult",
     "case_panel",
     "compare_runs",
     "draw_efficiency",
     "draw_networks",
     "draw_sampling",
+    "draw_sources",
     "plot_curves",
     "published_result",
     "read_results",
     "render_curves",
     "sampling_map",
+    "source_maps",
     "write_comparison",
     "write_mask_report",
     "write_network_figure",

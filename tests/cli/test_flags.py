@@ -26,6 +26,8 @@ OTHERS = {
     "integrations/onnx/run_onnx.py": "-o",
     "ops/native/build.py": "",
     "models/segmamba.py": "-p log p",
+    "integrations/nnunet/installed.py": "nnUNetv2_",
+    "options/nnunet.py": "nnU-Net's -p",
     # The en dash of LaTeX.
     "reporting/results/latex.py": "--",
 }

@@ -47,7 +47,7 @@ def test_help_breaks_no_word_and_shows_examples_whole(
     asked = context(get_command(app), path)
     text = command.get_help(asked)
     lines = text.splitlines()
-    examples = EXAMPLES[path[-1] if path else "deconvseg"]
+    examples = EXAMPLES.get(" ".join(path)) or EXAMPLES[path[-1] if path else "deconvseg"]
     assert [line.strip() for line in lines if line.strip() in examples] == list(examples)
     # Nothing but an example is wider than the terminal.
     assert all(len(line) <= max(width, 78 if line.strip() in examples else 0) for line in lines)

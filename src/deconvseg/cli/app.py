@@ -21,6 +21,7 @@ from deconvseg.cli import (
     evaluating,
     exporting,
     information,
+    nnunet,
     planning,
     predicting,
     reproducing,
@@ -45,6 +46,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(nnunet.app, name="nnunet")
 app.command("plan", cls=Command)(planning.plan)
 app.command("train", cls=Command)(training.train)
 app.command("crossval", cls=Command)(crossval.crossval)
@@ -161,7 +163,7 @@ def _end_line(code: int) -> None:
 def _command(arguments: Sequence[str]) -> str:
     """Return the name of the command in the arguments."""
     names = [argument for argument in arguments if not argument.startswith("-")][:2]
-    return names[-1] if names[:1] == ["data"] else "".join(names[:1])
+    return names[-1] if names[:1] in (["data"], ["nnunet"]) else "".join(names[:1])
 
 
 def _end_tidily() -> None:

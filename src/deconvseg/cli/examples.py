@@ -109,4 +109,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg data demo DATASET",
         "deconvseg data check DATASET",
     ),
+    "nnunet": ("deconvseg nnunet plan -d 4",),
+    "nnunet plan": (
+        "deconvseg nnunet plan -d 4",
+        "deconvseg nnunet plan -d 4 --model unet --upsampling dtc+linear",
+        "deconvseg nnunet plan -d 4 --model PlainConvUNet -p dtcPlans",
+    ),
 }

@@ -101,7 +101,9 @@ def describe(command: Any, context: Any) -> Iterator[_Section]:
     paragraphs = (command.help or "").strip().split("\n\n")
     for paragraph in paragraphs:
         yield "", [" ".join(paragraph.split()).replace("``", "")]
-    yield "Examples", list(EXAMPLES.get(context.info_name, ()))
+    # A name that commands of several groups have stands in its group.
+    path = context.command_path.partition(" ")[2]
+    yield "Examples", list(EXAMPLES.get(path) or EXAMPLES.get(context.info_name, ()))
     if commands:
         yield "Commands", [(name, _first_sentence(one.help)) for name, one in commands.items()]
     if arguments:

@@ -95,7 +95,7 @@ class ResEncUNet(WrappedNetwork):
             config,
             size_multiple=[math.prod(axis) for axis in zip(*steps, strict=True)],
         )
-        architectures = _import_architectures()
+        architectures = import_architectures()
         built = architectures.ResidualEncoderUNet(
             in_channels,
             stages,
@@ -112,7 +112,7 @@ class ResEncUNet(WrappedNetwork):
             nonlin_kwargs={"inplace": True},
         )
         built.apply(built.initialize)
-        _drop_aliases(built)
+        drop_aliases(built)
         self.encoder: nn.Module = built.encoder
         transposed = built.decoder.transpconvs
         ups = choose_upsampling(upsampling).per_stage(len(transposed))
@@ -139,7 +139,8 @@ def _decoder_stage(upsampling: nn.Module, convs: nn.Module, x: Tensor, skip: Ten
     return out
 
 
-def _import_architectures() -> Any:
+def import_architectures() -> Any:
+    """Return the module ``dynamic_network_architectures.architectures.unet``, of which nnU-Net builds its networks."""
     try:
         from dynamic_network_architectures.architectures import unet
     except ModuleNotFoundError as error:
@@ -150,7 +151,7 @@ def _import_architectures() -> Any:
     return unet
 
 
-def _drop_aliases(built: Any) -> None:
+def drop_aliases(built: Any) -> None:
     """Remove aliases, so that each layer is registered once: ``all_modules`` repeats ``conv``, ``norm`` and others."""
     del built.decoder.encoder
     for module in list(built.modules()):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Sources of one channel that are shown, at most.
 _SOURCES = 4
 _PANEL = 1.15
+# Values above this percentile are white.
+_BRIGHT = 99.5
 
 
 def draw_sources(networks: Mapping[str, Sequence[SourceMap]]) -> "Figure":
@@ -59,9 +61,9 @@ def _draw_layer(figure: Any, one: SourceMap, shown: int) -> None:
     channel = one.clearest
     panels = figure.subplots(1, shown + 2)
     strongest = one.sources_of(channel)[:shown]
-    bright = max((float(source.max()) for source, _ in strongest), default=0.0) or 1.0
+    bright = max((float(np.percentile(source, _BRIGHT)) for source, _ in strongest), default=0.0) or 1.0
     steep = max((float(taps.max()) for _, taps in strongest), default=0.0) or 1.0
-    grey = {"cmap": "gray", "vmin": 0, "vmax": float(np.percentile(one.x[channel], 99.5)) or 1.0}
+    grey = {"cmap": "gray", "vmin": 0, "vmax": float(np.percentile(one.x[channel], _BRIGHT)) or 1.0}
     _show(panels[0], one.x[channel], f"X, channel {channel}", **grey)
     _show(panels[-1], one.reconstruction[channel], "S ∗ V", **grey)
     for axes, (source, taps) in zip(panels[1:-1], strongest, strict=False):

@@ -6,7 +6,8 @@ from deconvseg._version import __version__
 
 if TYPE_CHECKING:
     from deconvseg.evaluation import evaluate
-    from deconvseg.inference import predict
+    from deconvseg.experiments import crossval
+    from deconvseg.inference import Predictor, predict
     from deconvseg.integrations import export
     from deconvseg.models import Deconver, create_model, list_models
     from deconvseg.runs import load_network
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Deconver",
+    "Predictor",
     "__version__",
     "create_model",
+    "crossval",
     "evaluate",
     "export",
     "list_models",
@@ -30,7 +33,9 @@ _HOME = {
     "list_models": "deconvseg.models",
     "load_network": "deconvseg.runs",
     "train": "deconvseg.training",
+    "crossval": "deconvseg.experiments",
     "predict": "deconvseg.inference",
+    "Predictor": "deconvseg.inference",
     "evaluate": "deconvseg.evaluation",
     "export": "deconvseg.integrations",
 }

@@ -68,3 +68,14 @@ def test_using_files_as_they_lie(discs: Path, trained: Path, tmp_path: Path) -> 
     assert names["report"].labels[1].name == "lesion"
     assert [str(excluded) for excluded in names["dataset"].excluded] == ["cyst_normal (no lesion)"]
     assert len(names["scores"].cases) == 2
+
+
+def test_a_network_in_a_loop_of_ones_own(discs: Path, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ignite", reason="pytorch-ignite is not installed (extra monai)")
+    paths = {"image.png": discs / "images" / "disc0.png", "mask.png": discs / "masks" / "disc0.png"}
+    names = run_page("network-in-your-loop.md", RUN=trained, **paths)
+    assert names["losses"][-1] < names["losses"][0]
+    assert names["trainer"].state.iteration == 4
+    truth = names["read_label_map"](paths["mask.png"]).pixels
+    assert (names["mask"].pixels == truth).mean() > 0.95
+    assert names["probabilities"].shape == (2, *truth.shape)

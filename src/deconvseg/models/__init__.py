@@ -23,6 +23,7 @@ from deconvseg.models.registry import (
     list_arguments,
     list_models,
     model_name,
+    model_path,
     preset_arguments,
     register_model,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "list_models",
     "load_official",
     "model_name",
+    "model_path",
     "preset_arguments",
     "register_model",
 ]

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -89,6 +90,31 @@ def model_name(network: Network) -> str:
         if builder is type(network):
             return name
     raise InputError(f"{type(network).__name__} is not registered: decorate the class with register_model")
+
+
+def model_path(name: str) -> str:
+    """Return the dotted path of a registered model's class or function, as configurations of other tools name it.
+
+    Raises :class:`~deconvseg.errors.InputError` for one that cannot be imported, because a script or a function
+    defines it.
+
+    Example:
+        >>> from deconvseg.models import model_path
+        >>> model_path("deconver"), model_path("unet")
+        ('deconvseg.Deconver', 'deconvseg.models.UNet')
+
+    """
+    check_choice(name, list_models(), "model")
+    builder = _BUILDERS[name]
+    module, inner = builder.__module__, builder.__qualname__
+    if module == "__main__" or "<locals>" in inner:
+        raise InputError(
+            f"model {name!r} is defined in {module}.{inner}, which cannot be imported: put it into a module"
+        )
+    for shorter in ("deconvseg", "deconvseg.models"):
+        if getattr(import_module(shorter), inner, None) is builder:
+            return f"{shorter}.{inner}"
+    return f"{module}.{inner}"
 
 
 def list_arguments(name: str) -> list[str]:

@@ -11,7 +11,7 @@ from deconvseg.options.predicting import MODELS, MaskOptions
 from deconvseg.progress import SILENT, Console
 
 _Folder = str | PathLike[str]
-FORMATS = ("onnx", "openvino", "torch-export")
+FORMATS = ("onnx", "openvino", "torch-export", "monai-bundle")
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class ExportOptions(MaskOptions):
     output: Annotated[_Folder, Option("Folder for the model, its contract and the script.", PLACE, ("o", "output"))]
     _: KW_ONLY
     format: Annotated[
-        Literal["onnx", "openvino", "torch-export"],
-        Option("Format of the model: onnx, openvino or torch-export.", name_of(lambda: FORMATS)),
+        Literal["onnx", "openvino", "torch-export", "monai-bundle"],
+        Option("Format of the model: onnx, openvino, torch-export or monai-bundle.", name_of(lambda: FORMATS)),
     ] = "onnx"
     sampling: Annotated[
         Literal["gather", "grid_sample"] | None,

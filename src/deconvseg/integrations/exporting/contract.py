@@ -15,11 +15,11 @@ from deconvseg.planning.parts import ChannelPlan
 from deconvseg.system import does_not_exist, write_text
 from deconvseg.text import dump_json
 
-ExportFormat = Literal["onnx", "openvino", "torch-export"]
+ExportFormat = Literal["onnx", "openvino", "torch-export", "monai-bundle"]
 Size = Annotated[int, Field(ge=1)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-# A name of a file in the folder of the contract, never a path.
-FileName = Annotated[str, Field(pattern=r"^[\w-]+(\.[\w-]+)*$")]
+# A name of a file in the folder of the contract, never a path; a bundle of MONAI has its weights in "models".
+FileName = Annotated[str, Field(pattern=r"^(models/)?[\w-]+(\.[\w-]+)*$")]
 
 
 class _Part(BaseModel):

@@ -7,6 +7,7 @@ from hashlib import sha256
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from deconvseg.data import Image
 from deconvseg.errors import InputError
@@ -27,10 +28,12 @@ from deconvseg.integrations.exporting.programs import (
     choose_sampling,
     convert,
     convert_to_int8,
+    save_weights,
 )
 from deconvseg.integrations.exporting.tracing import Members, Traced, trace
 from deconvseg.models import Network
 from deconvseg.options import ExportOptions, takes
+from deconvseg.planning import Plan
 from deconvseg.progress import choose_console
 from deconvseg.system import atomic_write, make_folder
 
@@ -45,6 +48,7 @@ def export(asked: ExportOptions) -> Contract:
     of their probabilities. The weights, the threshold and the post-processing are those of a prediction with the same
     options. ``output`` gets the model (``model.onnx``, ``model.xml`` and ``model.bin``, or ``model.pt2``),
     ``contract.json`` and, for ONNX, ``run_onnx.py``, which makes the masks with NumPy, nibabel and onnxruntime alone.
+    A ``monai-bundle`` has the weights in ``models/model.pt`` and the configurations that ``monai.bundle`` runs.
 
     With ``int8``, OpenVINO's model is quantised to 8 bits by NNCF, on training cases of ``images``. It is calibrated
     once, where these are at hand, and its masks are compared like those of every export; besides, up to 12 validation
@@ -92,24 +96,37 @@ def export(asked: ExportOptions) -> Contract:
     networks = [run.network(choice) for run, choice in zip(runs, which, strict=True)]
     network: Network | Members = networks[0] if len(networks) == 1 else Members(networks)
     sampling = asked.sampling or choose_sampling(asked.format, predictor.plan.spatial_dims)
+    described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
+    quantised = None
     with console.track(f"exporting to {asked.format}", total=3) as tell:
-        traced = trace(network, predictor.windows[0], sampling=sampling)
-        tell(1, "traced")
-        if asked.int8:
-            traced, program, quantised = _quantise(traced, predictor, images)
+        if asked.format == "monai-bundle":
+            program, inputs = save_weights(network, described), _Inputs(True, network.fixed_size is None)
         else:
-            program, quantised = convert(traced, asked.format), None
+            traced = trace(network, predictor.windows[0], sampling=sampling)
+            tell(1, "traced")
+            if asked.int8:
+                traced, program, quantised = _quantise(traced, predictor, images)
+            else:
+                program = convert(traced, asked.format)
+            inputs = _Inputs(traced.any_batch, traced.any_size, traced.reason)
         tell(2, "converted")
-        model = _describe(asked, traced, program, networks, sampling)
-        described = [describe_network(run, choice) for run, choice in zip(runs, which, strict=True)]
-        contract = make_contract(predictor, model, described)
+        contract = make_contract(predictor, _describe(asked, inputs, program, networks, sampling), described)
         parity = compare(predictor, network, contract, program.compute, sample)
         tell(3, "compared")
     if quantised is not None:
         quantised = measure_cost(runs[0], predictor, contract, program.compute, place, quantised, console)
     contract = contract.model_copy(update={"parity": parity, "quantisation": quantised})
-    _write(output, program.files, contract)
+    further = _further_files(contract, predictor.plan)
+    _write(output, {**program.files, **further}, contract)
     return contract
+
+
+class _Inputs(NamedTuple):
+    """The inputs that a model takes, and the reason why not all."""
+
+    any_batch: bool
+    any_size: bool
+    reason: str | None = None
 
 
 def _quantise(
@@ -138,7 +155,7 @@ def _check_folder(output: Path, format: ExportFormat) -> None:
 
 
 def _describe(
-    asked: ExportOptions, traced: Traced, program: Program, networks: list[Network], sampling: str
+    asked: ExportOptions, inputs: _Inputs, program: Program, networks: list[Network], sampling: str
 ) -> ExportedModel:
     hashes = {name: sha256(content).hexdigest() for name, content in program.files.items()}
     (file, digest), *further = hashes.items()
@@ -150,23 +167,31 @@ def _describe(
         further_files=dict(further),
         networks=len(networks),
         maps=networks[0].out_channels,
-        any_batch=traced.any_batch,
-        any_size=traced.any_size,
+        any_batch=inputs.any_batch,
+        any_size=inputs.any_size,
         size_multiple=multiples,
-        reason=traced.reason,
+        reason=inputs.reason,
         opset=program.opset,
         sampling=sampling,
         precision="int8" if asked.int8 else "32",
     )
 
 
-def _write(output: Path, files: Mapping[str, bytes], contract: Contract) -> None:
-    """Write the files of the model, the script for ONNX, and last the contract, without which none is read."""
-    make_folder(output)
-    written = dict(files)
+def _further_files(contract: Contract, plan: Plan) -> dict[str, bytes]:
+    """Return what a format has beside its model: the script of ONNX, the configurations of a bundle."""
     if contract.model.format == "onnx":
-        written[SCRIPT] = resources.files("deconvseg.integrations.onnx").joinpath(SCRIPT).read_bytes()
-    for name, content in written.items():
+        return {SCRIPT: resources.files("deconvseg.integrations.onnx").joinpath(SCRIPT).read_bytes()}
+    if contract.model.format == "monai-bundle":
+        from deconvseg.integrations.monai.bundle import bundle_files
+
+        return {name: text.encode() for name, text in bundle_files(contract, plan).items()}
+    return {}
+
+
+def _write(output: Path, files: Mapping[str, bytes], contract: Contract) -> None:
+    """Write the files of the export, and last the contract, without which none is read."""
+    make_folder(output)
+    for name, content in files.items():
         with atomic_write(output / name) as temporary:
             temporary.write_bytes(content)
     contract.write(output)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from deconvseg.errors import MissingPackageError
-from deconvseg.integrations.exporting.contract import ExportFormat
+from deconvseg.integrations.exporting.contract import ExportedNetwork, ExportFormat
 from deconvseg.integrations.exporting.tracing import Traced, quiet
 from deconvseg.ops.deformable_upsample.exporting import Form
 
@@ -49,11 +50,30 @@ def check_packages(format: ExportFormat) -> None:
         from deconvseg.integrations.openvino.converting import import_openvino
 
         import_openvino()
+    elif format == "monai-bundle":
+        from deconvseg.integrations.monai.bundle import check_bundle_packages
+
+        check_bundle_packages()
 
 
 def convert(traced: Traced, format: ExportFormat) -> Program:
     """Convert a traced network; :class:`~deconvseg.errors.MissingPackageError` names the extra to install."""
     return _CONVERTERS[format](traced)
+
+
+def save_weights(network: nn.Module, networks: Sequence[ExportedNetwork]) -> Program:
+    """Return the weights of a network for a bundle of MONAI, computed by a new network that has read them."""
+    from deconvseg.integrations.monai.bundle import WEIGHTS, from_checkpoint, to_checkpoint
+
+    content = to_checkpoint(network)
+    read = from_checkpoint(content, networks, WEIGHTS)
+
+    def compute(x: Floats) -> Floats:
+        with torch.inference_mode():
+            logits: Floats = read(torch.from_numpy(x)).numpy()
+        return logits
+
+    return Program({WEIGHTS: content}, compute)
 
 
 def convert_to_int8(traced: Traced, windows: Sequence[Floats]) -> Program:

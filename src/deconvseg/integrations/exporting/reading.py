@@ -6,10 +6,22 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import torch
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import CONTRACT, Engine, Exported, Postprocessing, Predictor, engine_precisions
+from deconvseg.inference import (
+    CONTRACT,
+    Engine,
+    Exported,
+    Postprocessing,
+    Predictor,
+    TorchEngine,
+    engine_precisions,
+)
+from deconvseg.inference.engine_registry import TORCH
+from deconvseg.inference.tuning import tune
 from deconvseg.integrations.exporting.contract import Contract, ExportFormat, read_contract
 from deconvseg.integrations.exporting.describing import make_contract
 from deconvseg.planning import Plan
@@ -31,10 +43,10 @@ def open_export(folder: Path, *, precision: Precision = "32") -> Exported:
             f"{folder}: a model of {contract.model.format} is not read, because reading it unpickles; export to "
             "onnx or openvino, or predict with the run"
         )
-    if precision not in engine_precisions(reader.engine):
+    known = get_args(Precision) if reader.engine == TORCH else engine_precisions(reader.engine)
+    if precision not in known:
         raise InputError(
-            f"`precision={precision!r}`: {folder} is computed by {reader.engine} in "
-            f"{' or '.join(engine_precisions(reader.engine))}; omit it"
+            f"`precision={precision!r}`: {folder} is computed by {reader.engine} in {' or '.join(known)}; omit it"
         )
     engine = reader.read(folder / contract.model.file, contract, precision)
     engine.networks = contract.model.networks
@@ -161,7 +173,20 @@ def _read_openvino(file: Path, contract: Contract, precision: Precision) -> Engi
     return engine
 
 
+def _read_bundle(file: Path, contract: Contract, precision: Precision) -> Engine:
+    """Return the network of a bundle, whose weights are read without unpickling objects (``weights_only``)."""
+    from deconvseg.integrations.monai.bundle import from_checkpoint
+
+    device = torch.device("cpu")
+    network = tune(from_checkpoint(file.read_bytes(), contract.networks, str(file)), device)
+    engine = TorchEngine(network, channels=len(contract.image.channels), device=device, precision=precision)
+    for name, value in _sizes(contract).items():
+        setattr(engine, name, value)
+    return engine
+
+
 _READERS: Mapping[ExportFormat, _Reader] = {
     "onnx": _Reader("onnxruntime", _read_onnx),
     "openvino": _Reader("openvino", _read_openvino),
+    "monai-bundle": _Reader(TORCH, _read_bundle),
 }

@@ -20,6 +20,7 @@ REGISTRIES = (
     "deconvseg.models.registry._BUILDERS",
     "deconvseg.nn.upsampling.registry._KINDS",
     "deconvseg.planning.fitting._FITTINGS",
+    "deconvseg.runs.pretrained._PRETRAINED",
 )
 
 #: Headings of a page of the reference whose names need no example.

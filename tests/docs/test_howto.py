@@ -51,6 +51,14 @@ def test_thresholds(discs: Path, trained: Path, tmp_path: Path) -> None:
     assert names["probabilities"].shape == (2, 40, 48)
 
 
+def test_sharing_a_model(
+    discs: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_page("share-a-model.md", SCANS=discs / "images", RUN=trained, MASKS=tmp_path / "masks")
+    assert "8 masks" in capsys.readouterr().out
+
+
 def test_using_files_as_they_lie(discs: Path, trained: Path, tmp_path: Path) -> None:
     """The files of the discs with images and masks in one folder, and their masks as they were predicted."""
     folder = tmp_path / "ultrasound" / "cyst"

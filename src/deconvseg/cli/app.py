@@ -26,6 +26,7 @@ from deconvseg.cli import (
     predicting,
     reproducing,
     sampling,
+    sharing,
     sources,
     thresholds,
     training,
@@ -52,6 +53,8 @@ app.command("train", cls=Command)(training.train)
 app.command("crossval", cls=Command)(crossval.crossval)
 app.command("predict", cls=Command)(predicting.predict)
 app.command("export", cls=Command)(exporting.export)
+app.command("pack", cls=Command)(sharing.pack)
+app.add_typer(sharing.hub)
 app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)
@@ -76,7 +79,8 @@ _KEPT = {
     "convert": "converted cases are kept; continue with the same command",
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(
-        ("plan", "evaluate", "report", "export", "sampling", "sources", "complexity", "check"), "nothing was written"
+        ("plan", "evaluate", "report", "export", "pack", "sampling", "sources", "complexity", "check"),
+        "nothing was written",
     ),
 }
 

@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg predict -i SCANS -o MASKS -m RUN1 -m RUN2 --jobs 2",
         "deconvseg predict -i SCANS -o MASKS -m RUN --threshold 0.35",
         "deconvseg predict -i SCANS -o MASKS -m RUN --precision bf16",
+        "deconvseg predict -i SCANS -o MASKS -m hf://my-group/lesions",
     ),
     "export": (
         "deconvseg export RUN -o EXPORTED",
@@ -76,9 +77,19 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg sources -m RUN -i image.png -o sources.png",
         "deconvseg sources -m CV/fold_0 -i scan.nii.gz -o sources.png --slice 40",
     ),
+    "pack": (
+        "deconvseg pack RUN -o lesions.dseg.zip",
+        "deconvseg pack CV -o lesions.dseg.zip --stored bfloat16",
+    ),
+    "push": (
+        "deconvseg hub push RUN my-group/lesions --license cc-by-4.0",
+        "deconvseg hub push RUN my-group/lesions --license cc-by-4.0 --dry-run FOLDER",
+    ),
+    "hub": ("deconvseg hub push RUN my-group/lesions --license cc-by-4.0",),
     "models": (
         "deconvseg models",
         "deconvseg models deconver",
+        "deconvseg models --pretrained",
     ),
     "complexity": (
         "deconvseg complexity --preset isles22",

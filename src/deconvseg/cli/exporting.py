@@ -19,7 +19,7 @@ _OTHERS = tuple(name for name, _, _ in declared_options(ExportOptions) if name n
 
 @options.takes(ExportOptions, *_OTHERS)
 def export(
-    runs: Annotated[list[Path] | None, typer.Argument(help="A run or cross-validation; several are averaged.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(help="A run or cross-validation; several are averaged.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for the model, its contract and the script.")
     ] = None,

@@ -7,13 +7,21 @@ import typer
 
 from deconvseg.cli import options
 from deconvseg.cli.console import print_json
+from deconvseg.text import number_of
+from deconvseg.units import format_bytes
 
 
 def models(
     name: Annotated[str | None, typer.Argument(help="Show the arguments and presets of this network.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="List the trained models of installed packages instead.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
-    """List the networks and their presets."""
+    """List the networks and their presets, or trained models."""
+    if pretrained:
+        _list_pretrained(json)
+        return
     from deconvseg.catalog import PRESETS
     from deconvseg.errors import check_choice
     from deconvseg.models import describe_model, list_arguments, list_models
@@ -56,6 +64,29 @@ def models(
                 typer.echo(f"    {variant['parameters'] / 1e6:7.2f} M  {title}{told}")
     if not name:
         typer.echo("\nAll arguments of a network: deconvseg models NAME")
+
+
+def _list_pretrained(json: bool) -> None:
+    """Print the models that ``predict -m pretrained:NAME`` takes."""
+    from deconvseg.runs import list_pretrained, read_packed
+
+    found = {name: read_packed(file) for name, file in list_pretrained().items()}
+    if json:
+        print_json({name: package.model_dump(mode="json") for name, package in found.items()})
+        return
+    if not found:
+        typer.echo(
+            "no pretrained models are installed; install deconvseg-weights (in the repository: pip install ./weights)"
+        )
+    for name, package in found.items():
+        dice = [score for score in package.scores if score.metric == "Dice"]
+        scored = "not scored"
+        if dice:
+            interval = "" if dice[-1].ci95 is None else " (95 % CI {:.3f} to {:.3f})".format(*dice[-1].ci95)
+            cases = number_of(dice[-1].cases, f"{package.scored_on} case")
+            scored = f"Dice of {dice[-1].structure} {dice[-1].mean:.3f}{interval} on {cases}"
+        folds = f"{number_of(package.folds, 'fold')}, " if package.folds else ""
+        typer.echo(f"pretrained:{name}: {scored}; {folds}{format_bytes(package.bytes)} in {package.stored}")
 
 
 def doctor(json: options.Json = False) -> None:

@@ -18,7 +18,13 @@ def predict(
     images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     models: Annotated[
-        list[Path], typer.Option("-m", "--model", help="A run, a cross-validation or an export; several are averaged.")
+        list[str],
+        typer.Option(
+            "-m",
+            "--model",
+            help="A run, a cross-validation, an export, a packed run (.dseg.zip), hf://ORG/NAME or pretrained:NAME; "
+            "several are averaged.",
+        ),
     ],
     jobs: Annotated[
         int,

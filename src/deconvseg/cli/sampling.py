@@ -13,7 +13,7 @@ from deconvseg.options import PredictOptions
 @options.takes(PredictOptions, "weights")
 def sampling(
     model: Annotated[
-        Path, typer.Option("-m", "--model", help="A run whose network has DTC or DySample, or a cross-validation.")
+        str, typer.Option("-m", "--model", help="A run whose network has DTC or DySample, or a cross-validation.")
     ],
     image: Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")],

@@ -23,7 +23,7 @@ from deconvseg.evaluation.storage import align_masks, unite_cases
 from deconvseg.options import EvaluateOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import choose_console, each, takes_console
-from deconvseg.runs import Run, name_seen, patterns_of_run
+from deconvseg.runs import Run, locate, name_seen, patterns_of_run
 from deconvseg.system import make_folder
 
 
@@ -74,6 +74,8 @@ def evaluate(asked: EvaluateOptions) -> Evaluation:
         lesion_overlap=asked.lesion_overlap,
         lesion_sizes=asked.lesion_sizes,
     )
+    if asked.run is not None:
+        asked = replace(asked, run=locate(asked.run))
     truth, prediction, run = Path(asked.truth), Path(asked.prediction), asked.run
     plan = None if run is None else Run.open(run).plan
     makers = find_runs(prediction, run)

@@ -23,6 +23,7 @@ from deconvseg.runs import (
     Threshold,
     WeightsChoice,
     format_threshold,
+    locate,
     open_runs,
     read_threshold,
     weights_of,
@@ -30,6 +31,12 @@ from deconvseg.runs import (
 
 Folder: TypeAlias = str | PathLike[str]
 Given: TypeAlias = Folder | Model | Exported
+
+
+def locate_models(models: Folder | Sequence[Folder | Model]) -> list[Folder | Model]:
+    """Return one or several models, those that are given by a name or as a packed file by their folders."""
+    given = [models] if isinstance(models, str | PathLike) else models
+    return [locate(model) if isinstance(model, str | PathLike) else model for model in given]
 
 
 def open_exports(models: Sequence[Folder | Model], precision: Precision | Literal["auto"] = "32") -> list[Given]:
@@ -62,7 +69,7 @@ def plan_and_runs(models: Sequence[Folder | Model]) -> tuple[Plan, tuple[Run, ..
         ('discs', 1)
 
     """
-    opened = open_models(open_exports(models))
+    opened = open_models(open_exports(locate_models(models)))
     first = opened[0]
     plan = first.plan if isinstance(first, Run) else first[1]
     return plan, tuple(model for model in opened if isinstance(model, Run))

@@ -19,7 +19,7 @@ from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.engine_registry import TORCH
 from deconvseg.inference.exports import is_export
 from deconvseg.inference.finding import choose_cases
-from deconvseg.inference.opening import Folder, doubt_limit
+from deconvseg.inference.opening import Folder, doubt_limit, locate_models
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
 from deconvseg.inference.starting import OpenedPredictor, open_predictor
@@ -129,8 +129,9 @@ def predict(
 def predict(asked: _Arguments) -> Any:
     """Segment images with one trained run, or with the mean of several; a cross-validation is the mean of its folds.
 
-    ``models`` are run folders, or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs of a
-    network or an :class:`~deconvseg.inference.Engine` and the plan of its training. A folder of
+    ``models`` are run folders, packed runs, ``hf://ORG/NAME`` or ``pretrained:NAME``
+    (:func:`~deconvseg.runs.locate`), or models as :class:`~deconvseg.inference.Predictor` takes them: runs, and pairs
+    of a network or an :class:`~deconvseg.inference.Engine` and the plan of its training. A folder of
     :func:`deconvseg.export` is a model too: its contract and its model suffice, without the run. ONNX Runtime computes
     the format onnx and OpenVINO the format openvino; mirroring is that of the export.
 
@@ -198,7 +199,7 @@ def predict(asked: _Arguments) -> Any:
         why = "an image in memory is one case, not saved"
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
         _refuse(asked, "skip_existing", "bids", "save_regions", why="an image in memory is not saved")
-    given = [asked.models] if isinstance(asked.models, str | PathLike) else asked.models
+    given = locate_models(asked.models)
     # Other engines run on the CPU.
     other = asked.engine != TORCH or any(is_export(model) for model in given)
     device = choose_device("cpu" if other and asked.device == "auto" else asked.device)

@@ -14,6 +14,7 @@ from deconvseg.inference.opening import (
     decide_postprocessing,
     decide_threshold,
     describe_runs,
+    locate_models,
     open_exports,
     open_models,
 )
@@ -48,7 +49,7 @@ def open_predictor(
     Folders (runs, cross-validations) are replaced by their runs, and exports by their engines. Raises
     :class:`~deconvseg.errors.InputError` if the thresholds or the post-processing of several folders differ.
     """
-    given = open_exports(models, precision)
+    given = open_exports(locate_models(models), precision)
     exports = [model for model in given if isinstance(model, Exported)]
     check_export_options(exports, device=device, weights=asked.weights)
     opened = open_models(given)

@@ -20,6 +20,7 @@ from deconvseg.options.exporting import ExportOptions
 from deconvseg.options.kinds import PATCH, STRATEGIES
 from deconvseg.options.predicting import MODELS, MaskOptions, PredictOptions
 from deconvseg.options.reproducing import ReproduceOptions
+from deconvseg.options.sharing import PackOptions, PushOptions
 from deconvseg.options.training import (
     PLANNED,
     UNKEYED,
@@ -49,8 +50,10 @@ __all__ = [
     "MaskOptions",
     "Option",
     "Options",
+    "PackOptions",
     "PartOptions",
     "PredictOptions",
+    "PushOptions",
     "ReproduceOptions",
     "RunOptions",
     "ThresholdOptions",

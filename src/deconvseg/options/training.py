@@ -31,6 +31,7 @@ from deconvseg.options.kinds import (
 )
 from deconvseg.options.planning import PlanOptions
 from deconvseg.progress import Console
+from deconvseg.system import reference_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -191,13 +192,16 @@ class RunOptions(PlanOptions):
     def to_config(self) -> dict[str, Any]:
         """Return plain types for ``config.json``; runs are shared, so only the last part of paths is kept."""
         kept = self.to_json()
-        return kept | {name: PurePath(kept[name]).name for name in places(type(self)) if kept.get(name) is not None}
+        given = {name: kept[name] for name in places(type(self)) if kept.get(name) is not None}
+        return kept | {name: str(reference_of(path) or PurePath(path).name) for name, path in given.items()}
 
     def absolute(self) -> "Self":
         """Return the options with absolute paths."""
         given = {name: getattr(self, name) for name in places(type(self))}
         # Links are not resolved, because their names and neighbouring files determine how a dataset is read.
-        found: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in given.items() if type(path) is str}
+        found: dict[str, Any] = {
+            name: str(reference_of(path) or Path(path).absolute()) for name, path in given.items() if type(path) is str
+        }
         return replace(self, **found)
 
 

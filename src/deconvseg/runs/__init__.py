@@ -4,9 +4,11 @@ from deconvseg.data import file_sha256
 from deconvseg.runs.changing import change_run
 from deconvseg.runs.checking import check_entries, parse_row
 from deconvseg.runs.folder import FOLDS, Run
+from deconvseg.runs.locating import locate
 from deconvseg.runs.manifest import describe_environment, shorten_path
 from deconvseg.runs.opening import load_network, open_runs, record_weights, weights_of
 from deconvseg.runs.origin import PREDICTIONS, describe_run, find_run, is_described, name_seen
+from deconvseg.runs.package import PACKAGE, Package, PackagedFile, Score, StoredType, package_name, read_package
 from deconvseg.runs.precisions import (
     LARGEST_LOSS,
     PRECISION,
@@ -15,6 +17,7 @@ from deconvseg.runs.precisions import (
     name_precision,
     read_precision,
 )
+from deconvseg.runs.pretrained import list_pretrained, register_pretrained
 from deconvseg.runs.reading import patterns_of_run
 from deconvseg.runs.thresholds import (
     GRID,
@@ -26,19 +29,27 @@ from deconvseg.runs.thresholds import (
     is_threshold,
     read_threshold,
 )
+from deconvseg.runs.unpacking import SUFFIX as PACKED_SUFFIX
+from deconvseg.runs.unpacking import read_packed
 from deconvseg.runs.weight_files import WeightsChoice
 
 __all__ = [
     "FOLDS",
     "GRID",
     "LARGEST_LOSS",
+    "PACKAGE",
+    "PACKED_SUFFIX",
     "PRECISION",
     "PREDICTIONS",
     "THRESHOLD",
     "ChosenThreshold",
     "MeasuredPrecision",
+    "Package",
+    "PackagedFile",
     "Precision",
     "Run",
+    "Score",
+    "StoredType",
     "Threshold",
     "WeightsChoice",
     "change_run",
@@ -51,15 +62,21 @@ __all__ = [
     "format_threshold",
     "is_described",
     "is_threshold",
+    "list_pretrained",
     "load_network",
+    "locate",
     "name_precision",
     "name_seen",
     "open_runs",
+    "package_name",
     "parse_row",
     "patterns_of_run",
+    "read_package",
+    "read_packed",
     "read_precision",
     "read_threshold",
     "record_weights",
+    "register_pretrained",
     "shorten_path",
     "weights_of",
 ]

@@ -1,12 +1,12 @@
 """Open finished runs and cross-validations, and load their networks."""
 
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deconvseg.data import read_json
 from deconvseg.errors import InputError, check_choice
 from deconvseg.runs.folder import FOLDS, Run
+from deconvseg.runs.locating import locate
 from deconvseg.runs.origin import describe_run
 from deconvseg.runs.weight_files import WeightsChoice, file_of
 from deconvseg.system import choose_device
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def load_network(run: str | PathLike[str], which: WeightsChoice = "best", *, device: str = "auto") -> "Network":
-    """Return the trained network of a run folder, in evaluation mode: a module from images to logits.
+    """Return the trained network of a run, in evaluation mode: a module from images to logits.
+
+    ``run`` is a folder, a packed run, ``hf://ORG/NAME`` or ``pretrained:NAME`` (:func:`deconvseg.runs.locate`).
 
     ``which`` selects the weights: "best" by validation Dice (the final ones of a run without validation), or "final",
     which :func:`deconvseg.predict` uses unless the recipe chooses the best ones. ``device`` is auto, cpu, cuda, cuda:N
@@ -35,11 +37,13 @@ def load_network(run: str | PathLike[str], which: WeightsChoice = "best", *, dev
 
     """
     check_choice(which, ("best", "final"), "which")
-    return Run.open(run).network(which, choose_device(device))
+    return Run.open(locate(run)).network(which, choose_device(device))
 
 
 def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
-    """Open a run folder, or the folds of a cross-validation; :class:`InputError` if one is not finished.
+    """Open a run, or the folds of a cross-validation; :class:`InputError` if one is not finished.
+
+    ``path`` is a folder, or another model that :func:`locate` finds.
 
     Example:
         >>> from deconvseg.runs import open_runs
@@ -47,7 +51,7 @@ def open_runs(path: str | PathLike[str]) -> tuple[Run, ...]:
         ['discs']
 
     """
-    path = Path(path)
+    path = locate(path)
     if not (path / FOLDS).is_file():
         return (Run.open(path),)
     folds = [Run(path / f"fold_{fold}") for fold in range(len(read_json(path / FOLDS)))]

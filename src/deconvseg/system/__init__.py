@@ -41,6 +41,7 @@ from deconvseg.system.processes import (
     start_process,
     take_over_stdout,
 )
+from deconvseg.system.references import Reference, reference_of
 from deconvseg.system.relaying import Relay
 from deconvseg.system.streams import UnfailingStream, protect_streams
 from deconvseg.system.workers import map_if_slow, map_in_processes
@@ -50,6 +51,7 @@ __all__ = [
     "LOCK",
     "DiskFullError",
     "LockedError",
+    "Reference",
     "Relay",
     "UnfailingStream",
     "atomic_write",
@@ -83,6 +85,7 @@ __all__ = [
     "processor_name",
     "protect_streams",
     "read_messages",
+    "reference_of",
     "refuse_blocked",
     "remove_unfinished",
     "start_process",

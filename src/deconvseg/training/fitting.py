@@ -12,7 +12,7 @@ from deconvseg.text import number_of
 from deconvseg.training.case_warnings import describe_absent_classes, warn_of_padding
 from deconvseg.training.cases import open_cases, prepare_run_cases
 from deconvseg.training.fit import fit
-from deconvseg.training.pretrained import load_pretrained
+from deconvseg.training.pretrained import load_pretrained, open_start
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.tracking import RunFiles, Tracker
 
@@ -38,7 +38,7 @@ def fit_run(
     manual_seed(options.seed)
     network = create_model(plan.model.name, **plan.model.config)
     if options.pretrained is not None and not resume:
-        console.say(load_pretrained(network, Run.open(options.pretrained)))
+        console.say(load_pretrained(network, open_start(options.pretrained)))
     parameters = sum(p.numel() for p in network.parameters())
     precision = options.precision or plan.recipe.precision
     if resume and (told := explain_float32(precision, device)):

@@ -11,7 +11,7 @@ from deconvseg.errors import InputError
 from deconvseg.options import UNKEYED, Option, RunOptions, TrainOptions, declared_options, places
 from deconvseg.planning import Plan, read_plan
 from deconvseg.runs import Run
-from deconvseg.system import atomic_write
+from deconvseg.system import atomic_write, reference_of
 
 
 def given_plan(options: RunOptions) -> Plan | None:
@@ -98,6 +98,8 @@ def _read(run: Run) -> TrainOptions:
 
 def _same(name: str, asked: Any, saved: Any) -> bool:
     """Compare an option; a path that is known only by its last part is compared by that."""
+    if (reference := reference_of(asked)) is not None:
+        return bool(str(reference) == saved)
     if name in places(TrainOptions) and saved is not None and not PurePath(saved).is_absolute():
         return bool(PurePath(asked).name == saved)
     return bool(asked == saved)

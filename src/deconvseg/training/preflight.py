@@ -20,7 +20,7 @@ from deconvseg.system import choose_device, refuse_blocked
 from deconvseg.training.fit import choose_precision
 from deconvseg.training.launch import check_processes, check_spread, processes
 from deconvseg.training.options import given_plan
-from deconvseg.training.pretrained import check_fitting, check_kind
+from deconvseg.training.pretrained import check_fitting, check_kind, load_start, open_start
 from deconvseg.training.sharing import share_of_batch
 
 
@@ -40,7 +40,7 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
     if options.batch_size is not None:
         share_of_batch(options.batch_size, processes(options))
     if options.pretrained is not None:
-        Run.open(options.pretrained).load_weights()
+        load_start(open_start(options.pretrained))
     return given
 
 
@@ -62,7 +62,7 @@ def check_dataset(data: Dataset, options: TrainOptions, given: Plan | None) -> N
     if given is None:
         preview_plan(data, request_of(options), options.plan_changes)
         if options.pretrained is not None and options.preset is None:
-            check_kind(options.model, Run.open(options.pretrained))
+            check_kind(options.model, open_start(options.pretrained))
     else:
         check_given_plan(data, options, given)
 
@@ -94,7 +94,7 @@ def check_weights(plan: Plan, options: RunOptions) -> tuple[str, ...]:
     """Return notes about the weights of another run; :class:`InputError` if they do not fit the plan."""
     if options.pretrained is None:
         return ()
-    other = Run.open(options.pretrained)
+    other = open_start(options.pretrained)
     notes = check_pretrained(plan, other.plan, options.pretrained)
     check_fitting(plan, other)
     return notes

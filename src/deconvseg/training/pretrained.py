@@ -1,6 +1,7 @@
 """Initialisation from the weights of another run."""
 
 from collections.abc import Mapping
+from os import PathLike
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from deconvseg.errors import InputError
 from deconvseg.models import create_model
 from deconvseg.planning import Plan, typical_network
-from deconvseg.runs import Run
+from deconvseg.runs import Run, locate
 
 _Shapes = Mapping[str, Tensor]
 
@@ -16,9 +17,20 @@ _Shapes = Mapping[str, Tensor]
 _LEAST_PRETRAINED = 0.1
 
 
+def open_start(model: str | PathLike[str]) -> Run:
+    """Return the run whose weights start a training."""
+    return Run.open(locate(model))
+
+
+def load_start(run: Run) -> Mapping[str, Tensor]:
+    """Return the final weights of a run; a packaged one may have its best ones only."""
+    only_best = not run.valid_hashes("weights.safetensors") and run.valid_hashes("weights_best.safetensors")
+    return run.load_weights("weights_best" if only_best else "weights")
+
+
 def load_pretrained(network: nn.Module, run: Run) -> str:
     """Copy the weights of another run with the same names and shapes into the network; return a description."""
-    own, other = network.state_dict(), run.load_weights()
+    own, other = network.state_dict(), load_start(run)
     fitting = {name: tensor for name, tensor in other.items() if name in own and own[name].shape == tensor.shape}
     share = _check_share(own, fitting, run)
     network.load_state_dict(fitting, strict=False)

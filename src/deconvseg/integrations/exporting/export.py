@@ -35,6 +35,7 @@ from deconvseg.models import Network
 from deconvseg.options import ExportOptions, takes
 from deconvseg.planning import Plan
 from deconvseg.progress import choose_console
+from deconvseg.runs import locate
 from deconvseg.system import atomic_write, make_folder
 
 SCRIPT = "run_onnx.py"
@@ -80,9 +81,9 @@ def export(asked: ExportOptions) -> Contract:
         import_nncf()
     check_packages(asked.format)
     _check_folder(output, asked.format)
-    given = [asked.runs] if isinstance(asked.runs, str | PathLike) else list(asked.runs)
+    given = [locate(run) for run in ([asked.runs] if isinstance(asked.runs, str | PathLike) else asked.runs)]
     for folder in given:
-        if (Path(folder) / CONTRACT).is_file():
+        if (folder / CONTRACT).is_file():
             raise InputError(f"{folder}: is an export; give the run that it was made from")
     opened = open_predictor(given, asked)
     for line in opened.lines:

@@ -24,6 +24,8 @@ OTHERS = {
     "data/layouts/left_out.py": "dcm2niix",
     "data/recording.py": "cp -p",
     "integrations/onnx/run_onnx.py": "-o",
+    # A card says how to run its model.
+    "integrations/sharing/card.py": "deconvseg predict",
     "ops/native/build.py": "",
     "models/segmamba.py": "-p log p",
     "integrations/nnunet/installed.py": "nnUNetv2_",

@@ -28,7 +28,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         *("model", "preset", "variant", "upsampling", "width", "patch_size", "batch_size", "plan", "recipe", "dims"),
         *("values",),
     ),
-    "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed"),
+    "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed", "track"),
     "Prediction": (
         *("models", "weights", "test", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
         *("probabilities", "save_probabilities", "save_regions"),

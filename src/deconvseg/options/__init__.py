@@ -17,7 +17,7 @@ from deconvseg.options.declaring import (
 )
 from deconvseg.options.evaluating import EvaluateOptions, PartOptions
 from deconvseg.options.exporting import ExportOptions
-from deconvseg.options.kinds import PATCH, STRATEGIES
+from deconvseg.options.kinds import PATCH, STRATEGIES, TRACKERS
 from deconvseg.options.predicting import MODELS, MaskOptions, PredictOptions
 from deconvseg.options.reproducing import ReproduceOptions
 from deconvseg.options.sharing import PackOptions, PushOptions
@@ -41,6 +41,7 @@ __all__ = [
     "READING",
     "SETTINGS",
     "STRATEGIES",
+    "TRACKERS",
     "UNKEYED",
     "CrossvalOptions",
     "Declared",

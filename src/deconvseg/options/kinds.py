@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
+from deconvseg.errors import check_choice
 from deconvseg.options.declaring import PLACE, TEXT, Kind, Option, name_of, whole
 from deconvseg.progress import choose_console
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("ddp", "fsdp")
+TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
 def _models() -> Sequence[str]:
@@ -91,6 +93,16 @@ def _read_upsampling(text: str) -> Any:
     return _check_upsampling(json.loads(text) if text.lstrip().startswith("{") else text)
 
 
+def _check_trackers(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else list(value)
+    return [TEXT.check(name) for name in dict.fromkeys(names)]
+
+
+def _find_trackers(value: str | Sequence[str]) -> None:
+    for name in [value] if isinstance(value, str) else value:
+        check_choice(name, TRACKERS, "tracker")
+
+
 MODEL = name_of(_models)
 PRESET = name_of(_presets)
 RECIPE = name_of(_recipes)
@@ -102,6 +114,15 @@ DEVICE_NAME = TEXT._replace(find=_find_device)
 FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")
 COLUMN = TEXT._replace(metavar="COLUMN")
 REGEX = TEXT._replace(metavar="REGEX")
+TRACK = Kind(
+    _check_trackers,
+    "a name, or a sequence of names",
+    read=TEXT.check,
+    metavar="NAME",
+    parsed=list[str],
+    gather=list,
+    find=_find_trackers,
+)
 # The file of a plan, or in Python also a plan.
 PLAN = PLACE._replace(check=_check_plan, wanted="a plan or its file", read=PLACE.check)
 PATCH = Kind(

@@ -27,6 +27,7 @@ from deconvseg.options.kinds import (
     PRECISION,
     REGEX,
     STRATEGY,
+    TRACK,
     WEIGHTS,
 )
 from deconvseg.options.planning import PlanOptions
@@ -124,6 +125,14 @@ class RunOptions(PlanOptions):
     values: Annotated[
         Mapping[str, Any] | None,
         Option("Change a value of the plan{form}.", SETTINGS, names=("set",), resume="contents"),
+    ] = None
+    track: Annotated[
+        str | Sequence[str] | None,
+        Option(
+            "Follow each training with tensorboard, mlflow or wandb, which must be installed; several at once.",
+            TRACK,
+            resume="free",
+        ),
     ] = None
     seed: Annotated[int, Option("Seed of all random numbers.", whole(0))] = 0
     devices: Annotated[

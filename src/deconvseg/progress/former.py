@@ -26,7 +26,8 @@ def takes_console(function: Callable[_Arguments, _Result]) -> Callable[_Argument
     @wraps(function)
     def call(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
         given: dict[str, Any] = dict(named)
-        former = {name: given.pop(name) for name in ("progress", "track", "say") if name in given}
+        # Today's argument `track` of a training is names of trackers.
+        former = {name: given.pop(name) for name in ("progress", "track", "say") if callable(given.get(name))}
         console: Any = given.get("console")
         if former:
             _deprecate(f"{function.__name__}({', '.join(f'{name}=' for name in former)})")

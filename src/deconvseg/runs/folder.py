@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # nnU-Net's name for a list of folds; a folder with this file is a cross-validation.
 FOLDS = "splits_final.json"
 
+# Files that trackers of other software write into a run while it ends; they are no part of its record.
+TRACKING = "tracking"
+
 # Files that a run writes, and removes at its end, which must not exist before.
 _OWN = (
     "config.json",
@@ -49,7 +52,16 @@ _OWN = (
 # Files of a run without a completed epoch that a new run removes; prepared cases are kept.
 _REPLACED = (
     *("plan.json", "config.json", "splits.json", "weights.safetensors", "weights_best.safetensors", "metrics.jsonl"),
-    *("metrics.csv", "progress.png", "report.html", "resume", "validation", "precision.json"),
+    *(
+        "tracked.json",
+        "tracking",
+        "metrics.csv",
+        "progress.png",
+        "report.html",
+        "resume",
+        "validation",
+        "precision.json",
+    ),
 )
 
 
@@ -201,7 +213,9 @@ class Run:
         files = sorted(
             path
             for path in self.path.rglob("*")
-            if path.is_file() and path != self.path / "manifest.json" and LOCK not in path.relative_to(self.path).parts
+            if path.is_file()
+            and path != self.path / "manifest.json"
+            and not {LOCK, TRACKING} & {*path.relative_to(self.path).parts}
         )
         hashes = {path.relative_to(self.path).as_posix(): file_sha256(path) for path in files}
         self.update_manifest(files=hashes, finished=finished)

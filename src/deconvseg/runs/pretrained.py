@@ -56,6 +56,5 @@ def find_pretrained(name: str) -> Path:
             "repository: pip install ./weights), or give a run or a packed model"
         )
     raise InputError(
-        f"there is no pretrained model {name!r}; {suggest(name, known)}the installed ones are {', '.join(known)} "
-        "(`deconvseg models --pretrained`)"
+        f"there is no pretrained model {name!r}; {suggest(name, known)}the installed ones are {', '.join(known)}"
     )

@@ -18,6 +18,7 @@ from deconvseg.training.folders import remove_cache
 from deconvseg.training.operating import OperatingMeasurement
 from deconvseg.training.options import forget_places
 from deconvseg.training.precisions import measure_precision
+from deconvseg.training.showing import show_validation
 from deconvseg.training.tracking import Guests
 
 
@@ -26,6 +27,7 @@ def finish_run(run: Run, options: TrainOptions, console: Console, guests: Guests
     run.update_manifest(weights=record_weights(run))
     with timings.part("validation"):
         problems = _validate(run, *open_cases(run, options), options, console)
+    show_validation(run, guests, console)
     with timings.part("report"):
         describe_run(run, console, guests)
     remove_cache(run, options, console)

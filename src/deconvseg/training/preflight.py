@@ -22,6 +22,7 @@ from deconvseg.training.launch import check_processes, check_spread, processes
 from deconvseg.training.options import given_plan
 from deconvseg.training.pretrained import check_fitting, check_kind, load_start, open_start
 from deconvseg.training.sharing import share_of_batch
+from deconvseg.training.trackers import create_trackers
 
 
 def check_start(run: Run, options: TrainOptions) -> Plan | None:
@@ -34,6 +35,7 @@ def check_start(run: Run, options: TrainOptions) -> Plan | None:
     if options.cache is not None:
         refuse_blocked(Path(options.cache), folder=True)
     given = given_plan(options)
+    create_trackers(options.track or ())
     if options.precision is not None:
         choose_precision(options.precision, choose_device(options.device))
     check_spread(options)

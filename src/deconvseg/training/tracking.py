@@ -66,6 +66,10 @@ class Guests:
         self.trackers = list(trackers)
         self.console = console
 
+    def join(self, trackers: Sequence[Tracker]) -> None:
+        """Add trackers before the start."""
+        self.trackers += trackers
+
     def start(self, run: Run) -> None:
         """Start all."""
         self._each(lambda tracker: tracker.start(run))

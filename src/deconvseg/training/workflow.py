@@ -20,6 +20,7 @@ from deconvseg.training.launch import kept_epochs, launch, processes
 from deconvseg.training.options import resume_options
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.starting import prepare_run
+from deconvseg.training.trackers import create_trackers
 from deconvseg.training.tracking import Guests, Tracker
 
 
@@ -65,6 +66,7 @@ def train(asked: _Arguments) -> Run:
 
     After every epoch each of the ``trackers`` receives the values that are written to ``metrics.jsonl``; if a tracker
     fails, the error is reported and the tracker is dropped. With several processes, trackers run in the calling one.
+    ``track`` names those of this package ("tensorboard", "mlflow", "wandb"), which continue with a resumed run.
 
     With ``resume`` the run in ``output`` continues after its last completed epoch, with its own options. Without
     ``max_seconds``, and on a CPU with the same number of threads, its weights are then bit for bit those of an
@@ -99,6 +101,8 @@ def _train(asked: _Arguments, ranks: Ranks, console: Console, guests: Guests, ti
                 cached.enter_context(using_cache(cache_of(run, options)))
             # A run that was stopped before the end of its first epoch starts again.
             resume = resume and run.resume_file.is_file()
+            if ranks.leads:
+                guests.join(create_trackers(options.track or ()))
             held.enter_context(guests.following(run))
             outlook = foresee(
                 run.plan, options, len(run.splits["train"]), len(run.splits["val"]), rows=run.metrics if resume else ()

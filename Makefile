@@ -31,8 +31,9 @@ test test-all: style  ## Style, types, floors, tests; test-all runs the sanitize
 test test-all test-faults test-gpu: $(NATIVE)
 	$(PYTEST) $(TESTS)
 
-test-services: $(NATIVE)  ## The tests that need a server; pytest's exit code 5 says that it found none.
-	$(PYTEST) -m service || { status=$$?; test $$status -eq 5 && echo "no test needs a server yet"; }
+test-services: $(NATIVE)  ## The tests that need a server, which they start; its packages are in .venv/services.
+	test -d .venv/services || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/services -r tests/services.txt
+	$(PYTEST) -m service
 
 style: $(INSTALLED)
 	$(BIN)/ruff check
@@ -59,8 +60,9 @@ $(NATIVE): $(INSTALLED) $(KERNELS)
 	touch $@
 
 # The kernels have their own rule, which shows what the compiler says and runs again when only they change.
-$(INSTALLED): pyproject.toml constraints.txt tests/peers.txt
+$(INSTALLED): pyproject.toml constraints.txt tests/peers.txt tests/trackers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	DECONVSEG_NATIVE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/peers -r tests/peers.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/trackers.txt
 	touch $@

@@ -47,7 +47,7 @@ class MLflowTracker(LoggedTracker):
                 run, known, tracking_uri=f"sqlite:///{Path(_STORE).absolute()}", artifact_location=artifacts.as_uri()
             )
 
-    def _open(self, run: Run, known: str | None, **store: str) -> tuple[Logger, str]:
+    def _open(self, run: Run, known: str | None, **store: Any) -> tuple[Logger, str]:
         title, group = title_of(run)
         logger = MLFlowLogger(
             experiment_name=_EXPERIMENT,

@@ -12,7 +12,7 @@ from deconvseg.options import PredictOptions
 
 @options.takes(PredictOptions, "weights")
 def sources(
-    model: Annotated[Path, typer.Option("-m", "--model", help="A run of a Deconver, or a cross-validation.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="A run of a Deconver, or a cross-validation.")],
     image: Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")],
     case: Annotated[str | None, typer.Option("--case", help="The case of a dataset or a folder of images.")] = None,

@@ -126,7 +126,7 @@ def _scores(package: Package) -> Iterator[str]:
         return
     yield from ("", "## Scores", "", f"Means over {_WHICH[package.scored_on or 'validation']}, with the 95 % interval")
     yield "of a bootstrap over cases."
-    if package.stored != "float32":
+    if package.stored != "float32" and package.scored_on != "test":
         yield f"They were measured with weights in float32; these are in {package.stored}."
     yield from ("", "| class | metric | mean | 95 % interval | cases |", "|---|---|---|---|---|")
     for score in package.scores:

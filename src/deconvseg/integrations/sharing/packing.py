@@ -8,10 +8,11 @@ from tempfile import TemporaryDirectory
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from deconvseg.errors import InputError
+from deconvseg.evaluation import Evaluation
 from deconvseg.inference import CONTRACT
 from deconvseg.integrations.sharing.writing import write_package
 from deconvseg.options import PackOptions, takes
-from deconvseg.runs import PACKAGE, PACKED_SUFFIX, Package, locate
+from deconvseg.runs import PACKAGE, PACKED_SUFFIX, Package, StoredType, locate
 from deconvseg.system import atomic_write, make_folder, refuse_blocked
 
 _BLOCK = 2**20
@@ -46,9 +47,16 @@ def pack(asked: PackOptions) -> Package:
     if (run / CONTRACT).is_file():
         raise InputError(f"{run}: is an export; give the run that it was made from")
     refuse_blocked(output)
+    return write_packed(run, output, stored=asked.stored)
+
+
+def write_packed(
+    run: Path, output: Path, *, stored: StoredType = "float32", name: str | None = None, test: Evaluation | None = None
+) -> Package:
+    """Write a run as one file, as :func:`write_package` writes it to a folder."""
     with TemporaryDirectory(prefix=".pack-", dir=make_folder(output.absolute().parent)) as place:
         folder = Path(place) / "package"
-        package = write_package(run, folder, stored=asked.stored)
+        package = write_package(run, folder, stored=stored, name=name, test=test)
         with atomic_write(output) as file:
             _write_zip(file, folder, [PACKAGE, *package.files])
     return package

@@ -27,13 +27,16 @@ class ShortTrainer(nnUNetTrainer):
         self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = {epochs}, {iterations}, 1
 """
 
-# The commands are entry points of the package; one process calls several, and forks its own, because importing it takes
-# seconds.
+# The commands are entry points of the package. One process calls several, and nnU-Net's pools are of threads in it,
+# because each new process would import everything again, which takes seconds.
 _CALLS = """
-import json, multiprocessing, os, sys
+import json, multiprocessing, os, runpy, sys
 from importlib.metadata import distribution
+from multiprocessing.pool import ThreadPool
 import torch
 
+# Before nnU-Net is imported, which would fork.
+multiprocessing.Pool = ThreadPool
 try:
     import torchvision
 except RuntimeError:
@@ -42,18 +45,33 @@ except RuntimeError:
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
+
+class Threads:
+    Pool = ThreadPool
+
+
 if __name__ == "__main__":
     known = {entry.name: entry for entry in distribution("nnunetv2").entry_points}
     get_context = multiprocessing.get_context
-    multiprocessing.get_context = lambda method=None: get_context("fork")
-    # One thread, because threads of PyTorch do not survive a fork.
+    multiprocessing.get_context = lambda method=None: Threads if method == "spawn" else get_context(method)
+    # nnU-Net takes all cores.
     torch.set_num_threads = lambda number: None
     for command in json.loads(sys.argv[1]):
         sys.argv = command
         # Planning wants a positive number; a training without processes for augmentation has 0.
         os.environ["nnUNet_n_proc_DA"] = "0" if command[0] == "nnUNetv2_train" else "1"
         print("$", *command, flush=True)
-        known[command[0]].load()()
+        if command[0] == "deconvseg":
+            from deconvseg.cli import main
+
+            try:
+                main()
+            except SystemExit as end:
+                assert end.code == 0, "deconvseg failed"
+        elif command[0] == "python":
+            runpy.run_path(command[1])
+        else:
+            known[command[0]].load()()
 """
 
 LABELS: Mapping[str, Mapping[str, Any]] = {
@@ -100,7 +118,7 @@ class NNUNet:
         return folders | small | {"nnUNet_extTrainer": str(self.trainers), "PYTHONPATH": str(PEERS)}
 
     def run(self, *commands: str | Sequence[str], fails: bool = False, **variables: str) -> str:
-        """Run nnU-Net's commands one after the other in one process, and return what they printed."""
+        """Run nnU-Net's commands, and ours, one after the other in one process, and return what they printed."""
         listed = [command.split() if isinstance(command, str) else list(map(str, command)) for command in commands]
         environment = os.environ | self.environment() | variables
         # A file and not -c, because the commands' own processes import the main module again.
@@ -114,6 +132,7 @@ class NNUNet:
             text=True,
             cwd=self.root,
             check=False,
+            timeout=900,
         )
         assert (done.returncode != 0) is fails, done.stdout[-6000:]
         return done.stdout
@@ -133,12 +152,6 @@ class NNUNet:
             if "features_per_stage" in arguments:
                 arguments["features_per_stage"] = [features * 2**i for i in range(arguments["n_stages"])]
         file.write_text(json.dumps(content))
-
-    def split(self, dataset: str, held_out: int = 1) -> None:
-        """Write one fold that holds out the last cases, before the first training writes five."""
-        cases = sorted(path.name.removesuffix(".nii.gz") for path in (self.raw / dataset / "labelsTr").iterdir())
-        fold = {"train": cases[:-held_out], "val": cases[-held_out:]}
-        (self.preprocessed / dataset / "splits_final.json").write_text(json.dumps([fold]))
 
 
 def make_nnunet(root: Path) -> NNUNet:
@@ -169,6 +182,9 @@ def add_hippocampus(made: NNUNet, real_data: Path, number: int = 4, kind: str = 
             _leave_unlabelled(mask)
     description = {"channel_names": {"0": "MRI"}, "numTraining": cases, "file_ending": ".nii.gz", **LABELS[kind]}
     (folder / "dataset.json").write_text(json.dumps(description))
+    # One fold that holds out the last case; nnU-Net's planners take it over.
+    fold = {"train": chosen[: cases - 1], "val": chosen[cases - 1 : cases]}
+    (folder / "splits_final.json").write_text(json.dumps([fold]))
     return name
 
 

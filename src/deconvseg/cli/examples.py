@@ -121,6 +121,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg data check DATASET",
     ),
     "nnunet": ("deconvseg nnunet plan -d 4",),
+    "nnunet upgrade": ("deconvseg nnunet upgrade nnUNetTrainer__nnUNetPlans__3d_fullres -o DTC",),
+    "nnunet env": ("deconvseg nnunet env",),
     "nnunet plan": (
         "deconvseg nnunet plan -d 4",
         "deconvseg nnunet plan -d 4 --model unet --upsampling dtc+linear",

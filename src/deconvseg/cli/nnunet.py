@@ -1,5 +1,6 @@
 """``deconvseg nnunet``: networks of this package in nnU-Net v2."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -8,12 +9,16 @@ from deconvseg.cli import options
 from deconvseg.cli.console import Terminal, echo, echo_path, loading
 from deconvseg.cli.helping import Command, Group
 from deconvseg.cli.tables import lay_out
-from deconvseg.options.nnunet import NNUNetPlanOptions
+from deconvseg.options.nnunet import NNUNetPlanOptions, NNUNetUpgradeOptions
 
 if TYPE_CHECKING:
     from deconvseg.integrations.nnunet import NNUNetPlan
 
-app = typer.Typer(help="Work with nnU-Net v2: plans for its own commands.", no_args_is_help=True, cls=Group)
+app = typer.Typer(
+    help="Work with nnU-Net v2: plans for its own commands, DTC in its networks, trainers.",
+    no_args_is_help=True,
+    cls=Group,
+)
 
 
 @app.command(cls=Command)
@@ -27,6 +32,29 @@ def plan(**asked: Any) -> None:
     for line in _lines(made):
         echo(line)
     echo_path(made.file)
+
+
+@app.command(cls=Command)
+@options.takes(NNUNetUpgradeOptions)
+def upgrade(**asked: Any) -> None:
+    """Put DTC into a trained network of nnU-Net, to be trained further by nnUNetv2_train."""
+    with loading():
+        from deconvseg.integrations.nnunet import upgrade_nnunet
+
+    made = upgrade_nnunet(**asked)
+    for fold, checkpoint in made.checkpoints.items():
+        start = f"nnUNetv2_train {made.number} {made.configuration} {fold} -p {made.plans}"
+        echo(f"{start} -pretrained_weights {shlex.quote(str(checkpoint))}")
+    echo_path(made.file)
+
+
+@app.command(cls=Command)
+def env() -> None:
+    """Print the variable by which nnU-Net finds the trainers DeconverTrainer and DTCTrainer, for a shell."""
+    from deconvseg.integrations.nnunet.environment import nnunet_environment
+
+    for name, value in nnunet_environment().items():
+        echo(f"export {name}={shlex.quote(value)}")
 
 
 def _lines(made: "NNUNetPlan") -> list[str]:

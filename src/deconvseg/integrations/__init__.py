@@ -1,8 +1,35 @@
-"""Exports of networks for ONNX Runtime, OpenVINO and PyTorch, with a contract for the programs that read them."""
+"""Networks in other software: exports with a contract, runs to share, plans for nnU-Net."""
 
 from deconvseg.integrations.exporting.contract import Contract, Parity, Quantisation, read_contract
 from deconvseg.integrations.exporting.export import export
 from deconvseg.integrations.hub import Pushed, push
+from deconvseg.integrations.nnunet import (
+    NNUNetConfiguration,
+    NNUNetPlan,
+    NNUNetUpgrade,
+    PlannedNetwork,
+    UpsampledUNet,
+    nnunet_environment,
+    plan_for_nnunet,
+    upgrade_nnunet,
+)
 from deconvseg.integrations.sharing import pack
 
-__all__ = ["Contract", "Parity", "Pushed", "Quantisation", "export", "pack", "push", "read_contract"]
+__all__ = [
+    "Contract",
+    "NNUNetConfiguration",
+    "NNUNetPlan",
+    "NNUNetUpgrade",
+    "Parity",
+    "PlannedNetwork",
+    "Pushed",
+    "Quantisation",
+    "UpsampledUNet",
+    "export",
+    "nnunet_environment",
+    "pack",
+    "plan_for_nnunet",
+    "push",
+    "read_contract",
+    "upgrade_nnunet",
+]

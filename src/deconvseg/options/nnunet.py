@@ -63,12 +63,12 @@ class NNUNetPlanOptions(Options):
 class NNUNetUpgradeOptions(Options):
     """The options of ``deconvseg nnunet upgrade``."""
 
-    checkpoint: Annotated[_Path, Option("A trained checkpoint of nnU-Net's own network.", PLACE, positional=True)]
-    plan: Annotated[
-        _Path, Option("The plans file that 'deconvseg nnunet plan' wrote for it, of the same data.", PLACE, ("plan",))
+    results: Annotated[
+        _Path, Option("Folder TRAINER__PLANS__CONFIGURATION of nnU-Net's results.", PLACE, positional=True)
     ]
-    output: Annotated[_Path, Option("The new checkpoint, for nnU-Net's -pretrained_weights.", PLACE, ("o", "output"))]
+    output: Annotated[_Path, Option("Folder for the new checkpoints, one for each fold.", PLACE, ("o", "output"))]
     _: KW_ONLY
-    configuration: Annotated[str, Option("Configuration of the checkpoint.", TEXT, ("c", "configuration"))] = (
-        "3d_fullres"
-    )
+    upsampling: Annotated[
+        str | Mapping[str, Any], Option("The upsampling that replaces nnU-Net's own{form}.", UPSAMPLING)
+    ] = "dtc+transposed"
+    plans: Annotated[str, Option("Name of the new plans, for nnU-Net's -p.", TEXT, ("p", "plans"))] = "deconvsegPlans"

@@ -1,6 +1,17 @@
 """nnU-Net v2: its plans with the networks of this package, DTC in its own networks, trainers of the papers' recipes."""
 
+from deconvseg.integrations.nnunet.environment import nnunet_environment
 from deconvseg.integrations.nnunet.networks import PlannedNetwork, UpsampledUNet
 from deconvseg.integrations.nnunet.planning import NNUNetConfiguration, NNUNetPlan, plan_for_nnunet
+from deconvseg.integrations.nnunet.upgrading import NNUNetUpgrade, upgrade_nnunet
 
-__all__ = ["NNUNetConfiguration", "NNUNetPlan", "PlannedNetwork", "UpsampledUNet", "plan_for_nnunet"]
+__all__ = [
+    "NNUNetConfiguration",
+    "NNUNetPlan",
+    "NNUNetUpgrade",
+    "PlannedNetwork",
+    "UpsampledUNet",
+    "nnunet_environment",
+    "plan_for_nnunet",
+    "upgrade_nnunet",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.integrations.nnunet.networks import PlannedNetwork, UpsampledUNet
+from deconvseg.integrations.nnunet.networks import PlannedNetwork, UpsampledUNet, torch_class
 from deconvseg.models import Grid, complexity, list_arguments, list_models
 from deconvseg.nn.upsampling import Upsampling
 from deconvseg.options.nnunet import NNUNET_NETWORKS
@@ -46,11 +46,9 @@ class Draft:
 
     def create(self, channels: int, outputs: int) -> nn.Module:
         """Return the network without values, with deep supervision."""
-        import pydoc
-
         given = dict(self.architecture["arch_kwargs"])
         for name in self.architecture["_kw_requires_import"]:
-            given[name] = given[name] and pydoc.locate(given[name])
+            given[name] = given[name] and torch_class(given[name])
         kind = PlannedNetwork if "model" in given else UpsampledUNet
         with torch.device("meta"):
             return kind(channels, outputs, True, **given)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     ResEncUNetPlanner,
@@ -81,9 +82,11 @@ class DeconvsegPlanner(ExperimentPlanner):  # type: ignore[misc]
     ) -> float:
         """Return the memory of the chosen size, or of nnU-Net's own network, in nnU-Net's measure."""
         if self._chosen is None:
-            own: float = super().static_estimate_VRAM_usage(
-                patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
-            )
+            # Nothing is computed with the network that nnU-Net builds.
+            with torch.device("meta"):
+                own: float = super().static_estimate_VRAM_usage(
+                    patch_size, input_channels, output_channels, arch_class_name, arch_kwargs, arch_kwargs_req_import
+                )
             return own
         architecture = {"arch_kwargs": arch_kwargs, "_kw_requires_import": arch_kwargs_req_import}
         draft = self._drafts(patch_size, architecture)[self._chosen]
@@ -129,14 +132,16 @@ class DeconvsegResEncPlanner(DeconvsegPlanner, ResEncUNetPlanner):  # type: igno
     """nnU-Net's planner of residual encoders with another upsampling."""
 
 
-def make_plans(dataset: str, drafting: Drafting, plans: str, gigabytes_allowed: float) -> DeconvsegPlanner:
-    """Plan for a dataset of nnU-Net, write the plans, and return the planner with them."""
+def create_planner(dataset: str, drafting: Drafting, plans: str, gigabytes_allowed: float) -> DeconvsegPlanner:
+    """Return the planner for a dataset of nnU-Net; nnU-Net forks processes to list its images."""
     kind = DeconvsegResEncPlanner if drafting.model == "ResidualEncoderUNet" else DeconvsegPlanner
-    # nnU-Net prints its plans while it makes them.
+    return kind(dataset, drafting, plans, gigabytes_allowed)
+
+
+def write_plans(planner: DeconvsegPlanner) -> None:
+    """Plan and write the plans, without what nnU-Net prints of them."""
     with contextlib.redirect_stdout(io.StringIO()):
-        planner = kind(dataset, drafting, plans, gigabytes_allowed)
         planner.plan_experiment()
-    return planner
 
 
 def _shared(name: str, configuration: _Json, plans: _Json, own: _Json) -> str | None:

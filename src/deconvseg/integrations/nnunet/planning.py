@@ -83,12 +83,13 @@ def plan_for_nnunet(asked: NNUNetPlanOptions) -> NNUNetPlan:
     dataset = find_dataset(asked.dataset)
     if asked.plans == "nnUNetPlans":
         raise InputError("`plans='nnUNetPlans'` are nnU-Net's own: give another name")
-    from deconvseg.integrations.nnunet.planner import make_plans
+    from deconvseg.integrations.nnunet.planner import create_planner, write_plans
 
-    console = choose_console(asked.console)
-    with console.track(f"planning {asked.model} for {dataset}"):
-        allowed = _GIGABYTES if asked.memory is None else asked.memory / 1e9
-        planner = make_plans(dataset, drafting, asked.plans, allowed)
+    allowed = _GIGABYTES if asked.memory is None else asked.memory / 1e9
+    # Before a console has a thread, because it forks.
+    planner = create_planner(dataset, drafting, asked.plans, allowed)
+    with choose_console(asked.console).track(f"planning {asked.model} for {dataset}"):
+        write_plans(planner)
     folder = nnunet_folder("nnUNet_preprocessed") / dataset
     file = folder / f"{asked.plans}.json"
     written = json.loads(file.read_text())

@@ -1,0 +1,135 @@
+"""What is wrong at nnU-Net's door: packages, versions, folders, datasets, networks, results, checkpoints."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deconvseg.cli import main
+from deconvseg.errors import InputError, MissingPackageError
+from deconvseg.integrations.nnunet import installed as installation
+from deconvseg.integrations.nnunet import nnunet_environment, plan_for_nnunet, upgrade_nnunet
+from deconvseg.integrations.nnunet.checkpoints import read_weights
+from deconvseg.integrations.nnunet.drafting import Drafting, Stages
+
+Version = Callable[[str | None], None]
+
+
+@pytest.fixture
+def version(monkeypatch: pytest.MonkeyPatch) -> Version:
+    return lambda found: monkeypatch.setattr(installation, "package_version", lambda name: found)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+def test_a_missing_package_is_named_with_what_to_install(version: Version) -> None:
+    version(None)
+    for call in (lambda: plan_for_nnunet(4), nnunet_environment):
+        with pytest.raises(MissingPackageError, match=r"needs nnunetv2, .* pip install 'deconvseg\[nnunetv2\]'"):
+            call()
+
+
+def test_an_older_nnunet_takes_plans_but_no_trainers(version: Version, folders: Path) -> None:
+    version("2.6.4")
+    with pytest.raises(
+        InputError, match=r"needs nnunetv2 2\.8 or later, and 2\.6\.4 is installed: .* plans for it work"
+    ):
+        nnunet_environment()
+    # The version suffices: what is missing is the dataset.
+    with pytest.raises(InputError, match=r"`dataset=4`: no dataset has this number or name in .*: there are none"):
+        plan_for_nnunet(4)
+    version("2.2")
+    with pytest.raises(InputError, match=r"a plan for nnU-Net needs nnunetv2 2\.3\.1 or later, and 2\.2 is installed"):
+        plan_for_nnunet(4)
+
+
+def test_folders_and_datasets(version: Version, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version("2.8.1")
+    dataset = folders / "nnUNet_raw" / "Dataset004_Hippocampus"
+    dataset.mkdir()
+    (dataset / "dataset.json").write_text("{}")
+    with pytest.raises(InputError, match="did you mean 'Dataset004_Hippocampus'"):
+        plan_for_nnunet("Dataset004_Hipocampus")
+    for given in (4, "Dataset004_Hippocampus"):
+        with pytest.raises(InputError, match="has no dataset_fingerprint.json yet: run nnUNetv2_extract_fingerprint"):
+            plan_for_nnunet(given)
+    monkeypatch.setenv("nnUNet_preprocessed", str(folders / "elsewhere"))
+    with pytest.raises(InputError, match=r"nnUNet_preprocessed=.*elsewhere: there is no such folder"):
+        plan_for_nnunet(4)
+    monkeypatch.delenv("nnUNet_raw")
+    with pytest.raises(InputError, match="nnUNet_raw is not set: export it"):
+        plan_for_nnunet(4)
+
+
+def test_networks_that_cannot_be_planned(version: Version) -> None:
+    version("2.8.1")
+    with pytest.raises(InputError, match="is unknown: did you mean 'deconver'"):
+        plan_for_nnunet(4, model="deconvr")
+    with pytest.raises(InputError, match=r"`width=16`: PlainConvUNet has nnU-Net's own widths"):
+        plan_for_nnunet(4, model="PlainConvUNet", width=16)
+    with pytest.raises(InputError, match=r"`upsampling='dtc'`: model 'mednext' has none to choose; .*deconver"):
+        plan_for_nnunet(4, model="mednext", upsampling="dtc")
+    stages = Stages(((1, 1), (2, 2)), ((3, 3), (3, 3)))
+    with pytest.raises(InputError, match=r"model 'ensemble' is made of other networks"):
+        Drafting("ensemble", None, None).drafts(stages, (16, 16), {})
+
+
+def test_the_command_line_names_its_flags(
+    version: Version, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version("2.8.1")
+    monkeypatch.setattr("sys.argv", ["deconvseg", "nnunet", "plan", "-d", "7"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--dataset 7: no dataset has this number or name" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_results_that_cannot_be_upgraded(folders: Path) -> None:
+    results = folders / "nnUNetTrainer__nnUNetPlans__2d"
+    with pytest.raises(InputError, match="does not exist"):
+        upgrade_nnunet(results, folders / "out")
+    (results / "fold_0").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"has no plans\.json; give a folder TRAINER__PLANS__CONFIGURATION"):
+        upgrade_nnunet(results, folders / "out")
+    (results / "fold_0" / "checkpoint_final.pth").write_bytes(b"PK")
+    architecture: dict[str, Any] = {"network_class_name": "their.Transformer", "arch_kwargs": {}}
+    plans = {"dataset_name": "Dataset004_Hippocampus", "configurations": {"2d": {"architecture": architecture}}}
+    (results / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(InputError, match=r"2d has the network their\.Transformer; only nnU-Net's own PlainConvUNet"):
+        upgrade_nnunet(results, folders / "out")
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", {"network_weights": _Harm()}, {"weights": {}}, [1]])
+def test_a_checkpoint_is_read_without_running_it(content: Any, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "checkpoint_final.pth"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(
+        InputError, match=r"checkpoint_final\.pth: (is no checkpoint of nnU-Net|has no network_weights)"
+    ):
+        read_weights(file)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_what_nnunet_logs_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint_final.pth"
+    log = {"dice": [np.float32(0.5), np.float64(0.25)], "epoch": np.int64(3), "device": torch.device("cpu")}
+    torch.save({"network_weights": {"head": torch.ones(2)}, "logging": log}, file)
+    assert torch.equal(read_weights(file)["head"], torch.ones(2))

@@ -1,5 +1,6 @@
 """Read and write cases on disk: geometry, label maps, datasets, splits, checks and a demo dataset."""
 
+from deconvseg.data.axes import Axes
 from deconvseg.data.bids_names import list_bids_masks
 from deconvseg.data.boxes import bounding_box, nonzero_box
 from deconvseg.data.cache import prepare_cases
@@ -57,11 +58,11 @@ from deconvseg.data.layouts.patterns import has_patterns
 from deconvseg.data.layouts.proposing import propose_patterns
 from deconvseg.data.layouts.registry import Layout, list_layouts, register_layout, unregister_layout
 from deconvseg.data.listing import find_splits, list_image_files
+from deconvseg.data.normalisation import Normalisation, NormalisationKind
 from deconvseg.data.patches.augmentation import Augment, Augmentation, Probability
 from deconvseg.data.patches.sampling import CaseDataset, EpochSampler, PatchDataset, Sample, finish
 from deconvseg.data.places import find_beside, name_beside
 from deconvseg.data.preprocessing import (
-    Normalisation,
     Preprocessing,
     match_channels,
     preprocess_image,
@@ -70,6 +71,7 @@ from deconvseg.data.preprocessing import (
 )
 from deconvseg.data.reading import read_image, read_label_map
 from deconvseg.data.recording import check_dataset_unchanged, file_sha256, file_state, record_dataset
+from deconvseg.data.resampling import Resampling, nearest_voxels
 from deconvseg.data.splits.folds import make_folds, make_stratified_folds
 from deconvseg.data.splits.groups import group_cases
 from deconvseg.data.splits.reading import Splits, read_folds, read_splits, select_split
@@ -84,6 +86,7 @@ __all__ = [
     "WHITE",
     "Augment",
     "Augmentation",
+    "Axes",
     "AxisOrder",
     "Case",
     "CaseDataset",
@@ -103,6 +106,7 @@ __all__ = [
     "MaskPart",
     "MaskSource",
     "Normalisation",
+    "NormalisationKind",
     "Paint",
     "PatchDataset",
     "PreparedCase",
@@ -112,6 +116,7 @@ __all__ = [
     "Reader",
     "Region",
     "RegionFiles",
+    "Resampling",
     "Sample",
     "Segment",
     "Splits",
@@ -167,6 +172,7 @@ __all__ = [
     "match_exclusions",
     "measure_foreground",
     "name_beside",
+    "nearest_voxels",
     "nonzero_box",
     "open_dataset",
     "open_images",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from deconvseg.data.geometry import AxisOrder
 from deconvseg.data.types import Image
 
 
@@ -16,9 +17,9 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     return boxes[0] if boxes else None
 
 
-def nonzero_box(image: Image) -> tuple[range, ...] | None:
-    """Return the smallest box, in canonical axis order, of the voxels that are nonzero in any channel."""
-    pixels = image.geometry.axis_order().view(image.pixels)
+def nonzero_box(image: Image, order: AxisOrder | None = None) -> tuple[range, ...] | None:
+    """Return the smallest box, in canonical or another axis order, of the voxels that are nonzero in any channel."""
+    pixels = (order or image.geometry.axis_order()).view(image.pixels)
     box = []
     for axis in range(1, pixels.ndim):
         found = np.flatnonzero(pixels.any(axis=tuple(other for other in range(pixels.ndim) if other != axis)))

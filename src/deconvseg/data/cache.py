@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deconvseg.data.axes import CANONICAL, Axes
 from deconvseg.data.cache_entries import PreparedCase, has_entry, read_entry, remove_abandoned, write_entry
 from deconvseg.data.dataset import Case, Dataset
 from deconvseg.data.formats.registry import is_known_everywhere
 from deconvseg.data.labels.encoding import LabelEncoding
-from deconvseg.data.preprocessing import Normalisation, Preprocessing
+from deconvseg.data.normalisation import Normalisation
+from deconvseg.data.preprocessing import Preprocessing
 from deconvseg.data.recording import file_state
+from deconvseg.data.resampling import LINEAR, Resampling
 from deconvseg.data.stored_arrays import compress, to_npy
 from deconvseg.data.types import LabelMap
 from deconvseg.errors import DeconvsegError
@@ -50,6 +53,8 @@ def prepare_cases(
     resize: Sequence[int] | None = None,
     crop_margin: int | None = None,
     normalise_first: bool = False,
+    axes: Axes = CANONICAL,
+    resampling: Resampling = LINEAR,
     patch_size: Sequence[int] | None = None,
     workers: int = 0,
     text: str = "preparing cases",
@@ -57,11 +62,11 @@ def prepare_cases(
 ) -> list[PreparedCase]:
     """Preprocess every case of the dataset into the cache ``folder`` and return them in the dataset's order.
 
-    ``spacing``, ``normalisations``, ``resize``, ``crop_margin`` and ``normalise_first`` are those of
-    :class:`~deconvseg.data.Preprocessing`. The path of an entry is a hash of everything that its content depends on:
-    these, the labels, and the case's files with their sizes, times and inodes. Existing undamaged entries are kept.
-    Entries are written to a temporary folder and then moved, so a process may be killed at any time, and several
-    processes may share a cache.
+    ``spacing``, ``normalisations``, ``resize``, ``crop_margin``, ``normalise_first``, ``axes`` and ``resampling`` are
+    those of :class:`~deconvseg.data.Preprocessing`. The path of an entry is a hash of everything that its content
+    depends on: these, the labels, and the case's files with their sizes, times and inodes. Existing undamaged entries
+    are kept. Entries are written to a temporary folder and then moved, so a process may be killed at any time, and
+    several processes may share a cache.
     ``patch_size`` only sets the size of the blocks. With ``workers`` above 0, that many processes do the work if it
     takes long enough. The ``console`` shows the progress under ``text``.
 
@@ -83,7 +88,9 @@ def prepare_cases(
 
     """
     size = None if resize is None else tuple(resize)
-    preprocessing = Preprocessing(tuple(spacing), tuple(normalisations), size, crop_margin, normalise_first)
+    preprocessing = Preprocessing(
+        tuple(spacing), tuple(normalisations), size, crop_margin, normalise_first, axes, resampling
+    )
     settings = {
         "format": _FORMAT,
         **preprocessing.key,

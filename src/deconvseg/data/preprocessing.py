@@ -2,82 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deconvseg.data.axes import CANONICAL, Axes
 from deconvseg.data.boxes import grown_box, nonzero_box
 from deconvseg.data.colours import is_rgb
+from deconvseg.data.geometry import AxisOrder, Geometry
+from deconvseg.data.normalisation import Normalisation, inside_of
+from deconvseg.data.resampling import LINEAR, Resampling
 from deconvseg.data.types import Image, LabelMap
 from deconvseg.errors import InputError
-
-# Number of voxels that are normalised at a time.
-_BLOCK = 2**20
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Normalisation of the intensities of one channel.
-
-    ``zscore`` uses the mean and standard deviation of the volume, ``zscore_nonzero`` those of its non-zero voxels
-    (only these are changed), and ``ct`` clips and uses the foreground statistics of the dataset.
-
-    Example:
-        >>> from deconvseg.data import Normalisation, preprocess_image, read_image
-        >>> image = preprocess_image(read_image("scan.nii.gz"), (1.0, 1.0, 2.0), [Normalisation("zscore")])
-        >>> bool(abs(image.pixels.mean()) < 1e-5), round(float(image.pixels.std()), 3)
-        (True, 1.0)
-
-    """
-
-    kind: Literal["zscore", "zscore_nonzero", "ct"] = "zscore"
-    clip: tuple[float, float] | None = None
-    mean: float | None = None
-    std: float | None = None
-
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the normalised channel, of any shape."""
-        normalised = np.array(pixels, np.float32, order="C")
-        self.apply(normalised)
-        return normalised
-
-    def apply(self, pixels: NDArray[np.float32]) -> None:
-        """Normalise a contiguous channel in place, with only a few megabytes of extra memory for any size."""
-        flat = pixels.reshape(-1)
-        blocks = [flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK)]
-        if self.clip is not None:
-            for block in blocks:
-                np.clip(block, *self.clip, out=block)
-        if self.kind == "ct":
-            if self.mean is None or self.std is None:
-                raise InputError("normalisation 'ct' needs 'mean' and 'std' in the plan's channel")
-            for block in blocks:
-                block -= self.mean
-                block /= self.std
-            return
-        mean, std, largest = self._statistics(blocks)
-        for block in blocks:
-            # A constant channel has no scale: it becomes zero.
-            if std <= 1e-8 * largest:
-                block[:] = 0
-            else:
-                np.copyto(block, (block - mean) / std, where=self._inside(block), casting="same_kind")
-
-    def _statistics(self, blocks: Sequence[NDArray[np.float32]]) -> tuple[np.float64, np.float64, float]:
-        """Return mean and standard deviation in double precision, and the largest magnitude; zeros without voxels."""
-        count = sum(int(np.count_nonzero(self._inside(block))) for block in blocks)
-        if count == 0:
-            return np.float64(0), np.float64(0), 0.0
-        total = sum(block.sum(dtype=np.float64, where=self._inside(block)) for block in blocks)
-        mean = np.float64(total / count)
-        if not np.isfinite(mean):
-            raise InputError("the image has NaN or infinite values; replace them first")
-        squares = sum(np.square(block - mean).sum(where=self._inside(block)) for block in blocks)
-        return mean, np.float64(np.sqrt(squares / count)), max(float(np.abs(block).max()) for block in blocks)
-
-    def _inside(self, block: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return block != 0 if self.kind == "zscore_nonzero" else np.ones(block.shape, bool)
 
 
 def match_channels(image: Image, names: Sequence[str], where: str = "the image") -> Image:
@@ -95,11 +31,11 @@ def match_channels(image: Image, names: Sequence[str], where: str = "the image")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The way of an image to the grid of a network, in canonical axis order.
+    """The way of an image to the grid of a network, on the network's ``axes`` (by default in canonical order).
 
     The image is cropped to the box of its nonzero voxels, grown by ``crop_margin`` voxels (None: not cropped), and
-    resampled linearly to ``spacing`` in mm, or to the size ``resize`` if it is given, whatever the spacing. Each
-    channel is normalised after that, or before resampling with ``normalise_first``.
+    resampled (by default linearly) to ``spacing`` in mm, or to the size ``resize`` if it is given, whatever the
+    spacing. Each channel is normalised after that, or before resampling with ``normalise_first``.
 
     Example:
         >>> from deconvseg.data import Normalisation, Preprocessing, read_image
@@ -114,6 +50,8 @@ class Preprocessing:
     resize: tuple[int, ...] | None = None
     crop_margin: int | None = None
     normalise_first: bool = False
+    axes: Axes = CANONICAL
+    resampling: Resampling = LINEAR
 
     @property
     def key(self) -> dict[str, Any]:
@@ -124,24 +62,57 @@ class Preprocessing:
             "normalisations": [asdict(normalisation) for normalisation in self.normalisations],
             **({} if self.crop_margin is None else {"crop_margin": self.crop_margin}),
             **({"normalise_first": True} if self.normalise_first else {}),
+            **({} if self.axes == CANONICAL else {"axes": self.axes.model_dump(mode="json")}),
+            **({} if self.resampling == LINEAR else {"resampling": self.resampling.model_dump(mode="json")}),
         }
 
+    def order(self, geometry: Geometry) -> AxisOrder:
+        """Return the order that brings an image with this geometry to the network's axes."""
+        return self.axes.of(geometry)
+
     def box(self, image: Image) -> tuple[range, ...]:
-        """Return the voxels that the network sees, in canonical axis order: all, if the image is zero everywhere."""
-        shape = [image.shape[axis] for axis in image.geometry.axis_order().permutation]
-        inner = None if self.crop_margin is None else nonzero_box(image)
+        """Return the voxels that the network sees, on its axes: all, if the image is zero everywhere."""
+        order = self.order(image.geometry)
+        shape = [image.shape[axis] for axis in order.permutation]
+        inner = None if self.crop_margin is None else nonzero_box(image, order)
         return tuple(map(range, shape)) if inner is None else grown_box(inner, self.crop_margin or 0, shape)
 
     def shape(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[int, ...]:
-        """Return the shape on the network's grid of an image (cropped, if it is) in canonical axis order."""
-        return self.resize or resampled_shape(shape, spacing, self.spacing)
+        """Return the shape on the network's grid of an image (cropped, if it is) on the network's axes."""
+        if self.resize is not None:
+            return self.resize
+        target = self.target(spacing)
+        if self.resampling.interpolation == "cubic":
+            # Rounded once more, because spacings are stored in single precision.
+            exact = (round(n * old / new, 4) for n, old, new in zip(shape, spacing, target, strict=True))
+            return tuple(max(1, round(size)) for size in exact)
+        return resampled_shape(shape, spacing, target)
+
+    def target(self, spacing: Sequence[float]) -> tuple[float, ...]:
+        """Return the spacing (mm) of the network's grid for an image with this spacing on the network's axes."""
+        native = self.axes.native
+        return tuple(spacing[axis] if axis in native else length for axis, length in enumerate(self.spacing))
+
+    def slice_axis(self, shape: Sequence[int], spacing: Sequence[float]) -> int | None:
+        """Return the axis along which maps come back to the grid of an image by nearest neighbour, if there is one.
+
+        ``shape`` and ``spacing`` are those of the image (cropped, if it is) on the network's axes.
+        """
+        return self.resampling.slice_axis(self._made_spacing(shape, spacing), spacing)
+
+    def _made_spacing(self, shape: Sequence[int], spacing: Sequence[float]) -> tuple[float, ...]:
+        if self.resize is None:
+            return self.target(spacing)
+        return tuple(old * n / new for old, n, new in zip(spacing, shape, self.resize, strict=True))
 
     def image(self, image: Image, box: tuple[range, ...] | None = None) -> Image:
         """Return the image on the network's grid, normalised; ``box`` is the result of :meth:`box`, if it is known."""
-        seen = _cropped(image.canonical(), self.box(image) if box is None else box)
+        seen = _cropped(image.reordered(self.order(image.geometry)), self.box(image) if box is None else box)
         if self.normalise_first:
             seen = self._normalised(seen, image)
-        resampled = seen.resampled(self.shape(seen.shape, seen.geometry.spacing))
+        spacing = seen.geometry.spacing
+        shape = self.shape(seen.shape, spacing)
+        resampled = self.resampling.image(seen, shape, self._made_spacing(seen.shape, spacing))
         return resampled if self.normalise_first else self._normalised(resampled, image)
 
     def labels(self, labels: LabelMap, box: tuple[range, ...]) -> LabelMap:
@@ -150,11 +121,9 @@ class Preprocessing:
         Labels are resampled to a spacing as the argmax of their linearly interpolated one-hot maps, and resized by
         nearest neighbour.
         """
-        canonical = labels.canonical()
+        whole = labels.reordered(self.order(labels.geometry))
         seen = replace(
-            canonical,
-            pixels=np.ascontiguousarray(canonical.pixels[_slices(box)]),
-            geometry=canonical.geometry.cropped(box),
+            whole, pixels=np.ascontiguousarray(whole.pixels[_slices(box)]), geometry=whole.geometry.cropped(box)
         )
         shape = self.shape(seen.shape, seen.geometry.spacing)
         if shape == seen.shape:
@@ -164,8 +133,10 @@ class Preprocessing:
     def _normalised(self, image: Image, given: Image) -> Image:
         """Normalise an image in place, unless it shares its pixels with the given one."""
         pixels = image.pixels.copy() if np.may_share_memory(image.pixels, given.pixels) else image.pixels
+        needed = any(normalisation.kind == "zscore_inside" for normalisation in self.normalisations)
+        inside = inside_of(list(pixels)) if needed else None
         for normalisation, channel in zip(self.normalisations, pixels, strict=True):
-            normalisation.apply(channel)
+            normalisation.apply(channel, inside)
         return Image(pixels, image.geometry)
 
 
@@ -218,7 +189,7 @@ def preprocess_labels(
 
 
 def _cropped(image: Image, box: tuple[range, ...]) -> Image:
-    """Return the part of an image in canonical axis order; the image itself for all of it."""
+    """Return the part of an image on the network's axes; the image itself for all of it."""
     if tuple(map(len, box)) == image.shape:
         return image
     whole = (slice(None), *_slices(box))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.geometry import Geometry
+from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.errors import InputError
 
 Floats = npt.NDArray[np.float32]
@@ -78,7 +78,10 @@ class Image:
 
     def canonical(self) -> Image:
         """Return the image with its axes in the closest canonical order (RAS in 3D)."""
-        order = self.geometry.axis_order()
+        return self.reordered(self.geometry.axis_order())
+
+    def reordered(self, order: AxisOrder) -> Image:
+        """Return the image with its axes in another order."""
         return Image(order.apply(self.pixels), order.apply_geometry(self.geometry, self.shape))
 
     def resampled(self, new_shape: Sequence[int]) -> Image:
@@ -119,7 +122,10 @@ class LabelMap:
 
     def canonical(self) -> LabelMap:
         """Return the label map with its axes in the closest canonical order (RAS in 3D)."""
-        order = self.geometry.axis_order()
+        return self.reordered(self.geometry.axis_order())
+
+    def reordered(self, order: AxisOrder) -> LabelMap:
+        """Return the label map with its axes in another order."""
         geometry = order.apply_geometry(self.geometry, self.shape)
         return replace(self, pixels=order.apply(self.pixels), geometry=geometry)
 

@@ -52,7 +52,8 @@ class PlanGrid:
         """
         self.check(file)
         if self.preprocessing.crop_margin is None:
-            box = tuple(range(truth.shape[axis]) for axis in truth.geometry.axis_order().permutation)
+            order = self.preprocessing.order(truth.geometry)
+            box = tuple(range(truth.shape[axis]) for axis in order.permutation)
             return CaseGrid(self.preprocessing, truth.geometry, box)
         if not images:
             raise InputError(

@@ -85,17 +85,19 @@ class DoubtSums(NamedTuple):
     joint: Tensor | None
 
     @classmethod
-    def of(cls, logits: Sequence[Tensor], average: Tensor | None, ids: Tensor, rule: Rule) -> DoubtSums:
-        """Return the sums of a slab from all logits (K, \\*P), their mean probabilities, and the ids (\\*P)."""
+    def of(cls, every: Sequence[Tensor], maps: Tensor, ids: Tensor, rule: Rule, *, logits: bool) -> DoubtSums:
+        """Return the sums of a slab from the logits (K, \\*P) of every network, the deciding maps, and the ids (\\*P).
+
+        The maps are ``logits``, or else probabilities.
+        """
         regions = rule.plan.regions is not None
-        maps = logits[0] if average is None else average
         foreground = ids > 0
         voxels = int(foreground.sum())
-        joint = _joint(logits, rule) if len(logits) > 1 else None
+        joint = _joint(every, rule) if len(every) > 1 else None
         if voxels == 0:
-            return cls(0.0, 0, _largest_foreground(maps, average is None, regions), joint)
+            return cls(0.0, 0, _largest_foreground(maps, logits, regions), joint)
         found = maps[:, foreground]
-        probabilities = activate(found, regions) if average is None else found
+        probabilities = activate(found, regions) if logits else found
         return cls(_entropy(probabilities, regions), voxels, 0.0, joint)
 
     @staticmethod

@@ -74,8 +74,8 @@ def check_export_options(exports: Sequence[Exported], *, device: str, weights: W
         raise InputError(f"`device={device!r}`: {exports[0].path} is an export, which is computed on the CPU")
 
 
-def decide_mirroring(asked: bool, models: Sequence[object]) -> bool:
-    """Return whether to average over mirrorings: as asked, or as the exports do.
+def decide_mirroring(asked: bool | None, models: Sequence[object]) -> bool | None:
+    """Return whether to average over mirrorings: as asked, or as the exports do; None: as each plan says.
 
     Raises :class:`~deconvseg.errors.InputError` where the models do not agree.
     """
@@ -89,4 +89,4 @@ def decide_mirroring(asked: bool, models: Sequence[object]) -> bool:
             f"{mirrored.path} was exported with mirroring and another model is not mirrored; predict them one by one, "
             "or all with `tta=True`"
         )
-    return asked or mirrored is not None
+    return True if mirrored is not None else asked

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deconvseg.data import nearest_voxels
 from deconvseg.inference.tiling import window_starts
+from deconvseg.planning import WindowRule
 
 Item = TypeVar("Item")
 
@@ -54,6 +56,7 @@ class GridAxis:
     """One axis: ``size`` voxels for the network, of which those of ``box`` are predicted, and ``outputs`` for the maps.
 
     ``window`` is the length of a window, ``starts`` the first voxels of windows, counted from the box's first voxel.
+    Maps are interpolated, or taken from the ``nearest`` voxel.
     """
 
     size: int
@@ -61,36 +64,49 @@ class GridAxis:
     outputs: int
     window: int
     starts: tuple[int, ...]
+    nearest: bool = False
 
     @classmethod
     def make(
-        cls, size: int, window: int, overlap: float, *, outputs: int | None = None, wanted: range | None = None
+        cls,
+        size: int,
+        window: int,
+        overlap: float,
+        *,
+        outputs: int | None = None,
+        wanted: range | None = None,
+        nearest: bool = False,
+        rule: WindowRule = "centred",
     ) -> GridAxis:
         """Place windows over the voxels that the ``wanted`` outputs (default: all) cover or are interpolated from.
 
-        If these are fewer than a window holds, the voxels around them are included as far as the image reaches.
+        If these are fewer than a window holds, the voxels around them are included as far as the image reaches. With
+        ``nearest``, outputs are taken from their nearest voxel instead.
         """
         outputs = size if outputs is None else outputs
         wanted = range(outputs) if wanted is None else wanted
-        reach = _source(size, range(size), outputs, wanted).reach
+        reach = _source(size, range(size), outputs, wanted, nearest).reach
         first = min(reach.start, wanted.start * size // outputs)
         last = max(reach.stop, -(-wanted.stop * size // outputs))
         missing = max(0, min(window, size) - (last - first))
         start = min(max(0, first - missing // 2), size - (last - first) - missing)
         box = range(start, start + last - first + missing)
-        return cls(size, box, outputs, window, window_starts(len(box), window, overlap))
+        return cls(size, box, outputs, window, window_starts(len(box), window, overlap, rule), nearest)
 
     def source(self, outputs: range) -> Source:
         """Return the voxels, counted from the box's first, that these outputs are interpolated from."""
-        return _source(self.size, self.box, self.outputs, outputs)
+        return _source(self.size, self.box, self.outputs, outputs, self.nearest)
 
     def starts_over(self, reach: range) -> tuple[int, ...]:
         """The windows that contain any of these voxels of the box."""
         return tuple(start for start in self.starts if start < reach.stop and start + self.window > reach.start)
 
 
-def _source(size: int, box: range, outputs: int, wanted: range) -> Source:
+def _source(size: int, box: range, outputs: int, wanted: range, nearest: bool) -> Source:
     """Half-pixel centres and clamped edges, in the single precision of ``torch.nn.functional.interpolate``."""
+    if nearest:
+        voxels = nearest_voxels(size, outputs)[wanted.start : wanted.stop] - box.start
+        return Source(voxels, voxels, np.zeros(len(voxels), np.float32))
     scale = np.float32(size) / np.float32(outputs)
     centres = (np.arange(wanted.start, wanted.stop, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     places = np.clip(centres - np.float32(box.start), 0, len(box) - 1).astype(np.float32)

@@ -56,22 +56,24 @@ class Canvas:
                 f"{self.where}: the network's logits are NaN or infinite; check the image for extreme intensities, "
                 "and whether the training has diverged"
             )
+        every = logits
+        if len(logits) > 1 and plan.inference.average == "logits":
+            logits = (torch.stack(logits).mean(0),)
         alone = len(logits) == 1
         average = None
         if not alone or self.probabilities is not None:
             average = torch.stack([activate(each, plan.regions is not None) for each in logits]).mean(0)
         if average is not None and self.probabilities is not None:
             slab.part_of(self.probabilities)[...] = average.cpu().numpy()
-        # With one network, logits decide, because probabilities are rounded.
-        average = None if alone else average
-        maps = logits[0] if average is None else average
+        # With one network, or the mean of their logits, logits decide, because probabilities are rounded.
+        maps = logits[0] if alone or average is None else average
         ids = self.rule.decide(maps, logits=alone)
         slab.part_of(self.ids)[...] = ids.cpu().numpy()
         if self.levels is not None:
             slab.part_of(self.levels)[...] = self.rule.levels(maps, logits=alone)
         if self.regions is not None:
             slab.part_of(self.regions)[...] = self.rule.separate(maps, logits=alone).cpu().numpy()
-        return DoubtSums.of(logits, average, ids, self.rule) if self.doubted else None
+        return DoubtSums.of(every, maps, ids, self.rule, logits=alone) if self.doubted else None
 
 
 def ids_of(plan: Plan, shape: tuple[int, ...]) -> Ids:

@@ -44,6 +44,13 @@ def check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
                 f"{name}: its plan has the crop_margin {_margin(plan)}, but that of {names[0]} has {_margin(first)}; "
                 "average only runs that were trained with the same one"
             )
+        differing = (
+            "axes" if (plan.axes.orientation, plan.axes.order) != (first.axes.orientation, first.axes.order) else None
+        )
+        if plan.inference.average != first.inference.average:
+            differing = "inference.average"
+        if differing is not None:
+            raise InputError(f"{name}: its plan has other {differing} than that of {names[0]}; predict them one by one")
         wanted = [channel.name for channel in plan.channels]
         if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
             raise InputError(

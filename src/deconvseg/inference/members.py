@@ -11,6 +11,7 @@ from torch import Tensor
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.tiling import check_overlap
+from deconvseg.planning import WindowRule
 from deconvseg.system import is_out_of_memory
 
 _log = logging.getLogger("deconvseg")
@@ -38,6 +39,7 @@ class Member:
     Attributes:
         engine: the engine that computes the logits.
         overlap: the smallest fraction that neighbouring windows share.
+        rule: the places and weights of windows (:class:`~deconvseg.planning.InferencePlan`).
         window: the current size of windows.
         largest: the size of windows without a lack of memory.
         trained: the size of the training patches; windows are never smaller than half of it along any axis.
@@ -45,12 +47,19 @@ class Member:
     """
 
     def __init__(
-        self, engine: Engine, window: Sequence[int], *, overlap: float = 0.5, mirrored: Sequence[int] = ()
+        self,
+        engine: Engine,
+        window: Sequence[int],
+        *,
+        overlap: float = 0.5,
+        mirrored: Sequence[int] = (),
+        rule: WindowRule = "centred",
     ) -> None:
         check_overlap(overlap)
         _check_window(engine, tuple(window))
         self.engine = engine
         self.overlap = overlap
+        self.rule: WindowRule = rule
         self.window = self.largest = self.trained = tuple(window)
         axes = [axis + 2 for axis in mirrored]
         self.flips = [flip for count in range(len(axes) + 1) for flip in itertools.combinations(axes, count)]

@@ -38,7 +38,7 @@ class _Options(TypedDict, total=False):
 
     device: str
     overlap: float | None
-    tta: bool
+    tta: bool | None
     postprocess: bool
     crop: bool
     memory: int | None

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deconvseg.data import Image, LabelMap
+from deconvseg.data import Axes, Image, LabelMap, Resampling
 from deconvseg.errors import InputError
 from deconvseg.inference.deciding import Rule
 from deconvseg.inference.doubting import Doubt, DoubtSums
@@ -31,7 +31,7 @@ from deconvseg.inference.sweep import Sweep
 from deconvseg.inference.torch_engine import TorchEngine, computing_in
 from deconvseg.inference.tuning import tune
 from deconvseg.models import Network
-from deconvseg.planning import Plan
+from deconvseg.planning import InferencePlan, Plan
 from deconvseg.progress import Progress, show_nothing
 from deconvseg.runs import Precision, Run, Threshold, WeightsChoice, describe_run
 from deconvseg.system import FOREIGN_ERRORS, first_line
@@ -44,10 +44,11 @@ class Predictor:
     """The mean of the probabilities of one or several networks, each with its own plan, on an image's own grid.
 
     A model is a run, or a network or an :class:`~deconvseg.inference.Engine` with the plan of its training. A
-    network is copied with its current weights and runs on ``device``; an engine has its own device.
+    network is copied with its current weights and runs on ``device``; an engine has its own device. Plans may choose
+    the mean of the logits instead (:class:`~deconvseg.planning.InferencePlan`).
     ``overlap`` of windows (a fraction in [0, 1)) is by default the plan's; ``tta`` averages over mirrorings
-    along the axes that training mirrored. With ``crop``, if every plan allows it, voxels
-    outside the box of all voxels that are non-zero in some channel are background and are not computed.
+    along the axes that training mirrored, by default as each plan says (usually not). With ``crop``, if every plan
+    allows it, voxels outside the box of all voxels that are non-zero in some channel are background and not computed.
     ``threshold`` is that of :class:`~deconvseg.inference.Rule`; without it each voxel gets the most probable class.
     ``weights`` are the "final" or the "best" ones of each run, by default those that its recipe chooses.
     With the ``precision`` "bf16" the networks are computed in bfloat16
@@ -73,7 +74,7 @@ class Predictor:
         *,
         device: str = "cpu",
         overlap: float | None = None,
-        tta: bool = False,
+        tta: bool | None = None,
         crop: bool = True,
         memory: int | None = None,
         postprocessing: Postprocessing | None = None,
@@ -106,7 +107,8 @@ class Predictor:
         check_steps(self.postprocessing, self.plan)
         self._members = []
         for name, model, plan in zip(names, models, self.plans, strict=True):
-            mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if tta else ()
+            wanted = plan.inference.tta if tta is None else tta
+            mirrored = plan.recipe.augmentation.mirrored(plan.spatial_dims) if wanted else ()
             if tta and not mirrored:
                 _log.warning("`tta=True`: %s was trained without mirroring, so this has no effect on it", name)
             computing = self._engine(name, model, plan)
@@ -116,6 +118,7 @@ class Predictor:
                     computing.fixed_size or plan.patch_size,
                     overlap=plan.recipe.overlap if overlap is None else overlap,
                     mirrored=mirrored,
+                    rule=plan.inference.windows,
                 )
             )
         self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
@@ -280,7 +283,12 @@ class Predictor:
 def _describe_grid(plan: Plan) -> str:
     """Return what a mask depends on beside the spacing; empty for plans of versions that had none of it."""
     keys = ("resize", "crop_margin", "normalise_first")
-    given = {key: value for key in keys if (value := getattr(plan, key)) is not None and value is not False}
+    given: dict[str, object] = {
+        key: value for key in keys if (value := getattr(plan, key)) is not None and value is not False
+    }
+    for key, default in (("axes", Axes()), ("resampling", Resampling()), ("inference", InferencePlan())):
+        if (value := getattr(plan, key)) != default:
+            given[key] = value
     return f" {given}" if given else ""
 
 

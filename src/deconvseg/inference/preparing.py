@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deconvseg.data import Geometry, Image, match_channels, nonzero_box
+from deconvseg.data import AxisOrder, Geometry, Image, match_channels, nonzero_box
 from deconvseg.errors import InputError
 from deconvseg.inference.masks import ids_of
 from deconvseg.inference.sweep import Volume
@@ -30,13 +30,15 @@ class PreparedImage:
         shape: the spatial shape of the given image and of its mask.
         geometry: the geometry of that grid.
         pixels: (C, \\*S) for each network, normalised; networks with the same input share one tensor.
-        crop: the voxels that the networks see, in canonical axis order.
+        crop: the voxels that the networks see, on their axes.
         box: the voxels to predict, among those of ``crop``; None if all voxels are zero.
         where: the name of the image in messages.
         id_bytes: bytes per voxel of the class ids.
         value_bytes: bytes per voxel of the mask.
         remarks: differences from the training scans.
+        order: the order that brings the image to the networks' axes.
         copied: whether intensities are normalised, in a copy, before they are resampled.
+        slices: for each network the axis along which its maps are taken from the nearest voxel, or None.
 
     """
 
@@ -48,12 +50,14 @@ class PreparedImage:
     where: str
     id_bytes: int
     value_bytes: int
+    order: AxisOrder
     remarks: tuple[str, ...] = ()
     copied: bool = False
+    slices: tuple[int | None, ...] = ()
 
     @property
     def seen_shape(self) -> tuple[int, ...]:
-        """The spatial shape of what the networks see of the given image, in canonical axis order."""
+        """The spatial shape of what the networks see of the given image, on their axes."""
         return tuple(map(len, self.crop))
 
     @cached_property
@@ -61,11 +65,11 @@ class PreparedImage:
         """The volume to sweep; None for an image of zeros alone."""
         if self.box is None:
             return None
-        return Volume(self.pixels, self.seen_shape, self.box, self.where, self.held_bytes)
+        return Volume(self.pixels, self.seen_shape, self.box, self.where, self.held_bytes, self.slices)
 
     def view(self, array: NDArray[Any]) -> NDArray[Any]:
         r"""Return the part of an array (..., \*S) on the image's grid that the networks see, as a view for writing."""
-        seen = self.geometry.axis_order().view(array)
+        seen = self.order.view(array)
         leading = (slice(None),) * (array.ndim - len(self.crop))
         whole = leading + tuple(slice(part.start, part.stop) for part in self.crop)
         return seen[whole]
@@ -88,15 +92,15 @@ class PreparedImage:
     def reading_bytes(self) -> int:
         """The peak of memory from the image's files to its pixels on the networks' grids."""
         original = self.pixels[0].element_size() * len(self.pixels[0]) * math.prod(self.shape)
-        order = self.geometry.axis_order()
-        canonical = tuple(self.shape[axis] for axis in order.permutation)
+        order = self.order
+        whole = tuple(self.shape[axis] for axis in order.permutation)
         turned = any(order.flips) or list(order.permutation) != sorted(order.permutation)
-        reordered = original if turned or self.copied or self.seen_shape != canonical else 0
+        reordered = original if turned or self.copied or self.seen_shape != whole else 0
         # A file is read into one array and copied into another.
         peak, made = 2 * original, 0
         for pixels in self._distinct():
             made += pixels.nbytes
-            resampled = tuple(pixels.shape[1:]) != canonical
+            resampled = tuple(pixels.shape[1:]) != whole
             peak = max(peak, original + made + (reordered if resampled else 0))
         return peak
 
@@ -107,18 +111,19 @@ class PreparedImage:
 def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memory: int | None = None) -> PreparedImage:
     """Resample an image to the grid of each network and normalise its intensities.
 
-    All plans have one ``crop_margin``. With ``crop`` only the box of all voxels that are non-zero in some channel is
-    predicted. Raises
-    :class:`~deconvseg.errors.InputError` for an image that does not fit the networks, and for one that takes more than
-    ``memory`` bytes on their grids, or, without that limit, more than the free memory.
+    All plans have the same axes and one ``crop_margin``. With ``crop`` only the box of all voxels that are non-zero in
+    some channel is predicted. Raises :class:`~deconvseg.errors.InputError` for an image that does not fit the networks,
+    and for one that takes more than ``memory`` bytes on their grids, or, without that limit, more than the free memory.
     """
     for plan in plans:
         if len(image.shape) != plan.spatial_dims:
             raise InputError(
                 f"{where}: has {len(image.shape)} dimensions, but the run needs {plan.spatial_dims}D images"
             )
+    order = plans[0].preprocessing.order(image.geometry)
     seen_box = plans[0].preprocessing.box(image)
-    _check_memory(image, plans, tuple(map(len, seen_box)), memory, where)
+    seen_shape, spacing = tuple(map(len, seen_box)), order.apply_geometry(image.geometry, image.shape).spacing
+    _check_memory(image, plans, seen_shape, spacing, memory, where)
     seen: list[tuple[Plan, Tensor]] = []
     for plan in plans:
         alike = (pixels for other, pixels in seen if _sees(other) == _sees(plan))
@@ -128,7 +133,7 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
             pixels = torch.from_numpy(plan.preprocessing.image(channels, seen_box).pixels)
         seen.append((plan, pixels))
     box: tuple[range, ...] | None = tuple(range(len(part)) for part in seen_box)
-    if crop and (inner := nonzero_box(image)) is not None:
+    if crop and (inner := nonzero_box(image, order)) is not None:
         pairs = zip(inner, seen_box, strict=True)
         box = tuple(range(part.start - seen.start, part.stop - seen.start) for part, seen in pairs)
     elif crop:
@@ -144,8 +149,10 @@ def prepare(image: Image, plans: Sequence[Plan], *, crop: bool, where: str, memo
         where,
         one.itemsize,
         plans[0].labels.to_encoding().decode(one).itemsize,
+        order,
         remarks,
         any(plan.normalise_first for plan in plans),
+        tuple(plan.preprocessing.slice_axis(seen_shape, spacing) for plan in plans),
     )
 
 
@@ -176,9 +183,15 @@ def _odd_orientation(image: Image, known: Mapping[str, int]) -> tuple[str, ...]:
     return (f"axes stored as {found} (training: {', '.join(known)}; does its header tell left from right?)",)
 
 
-def _check_memory(image: Image, plans: Sequence[Plan], shape: tuple[int, ...], memory: int | None, where: str) -> None:
-    canonical = image.geometry.axis_order().apply_geometry(image.geometry, image.shape).spacing
-    grids = {_sees(plan): plan.preprocessing.shape(shape, canonical) for plan in plans}
+def _check_memory(
+    image: Image,
+    plans: Sequence[Plan],
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    memory: int | None,
+    where: str,
+) -> None:
+    grids = {_sees(plan): plan.preprocessing.shape(shape, spacing) for plan in plans}
     made = sum(4 * image.channels * math.prod(grid) for grid in grids.values())
     # The image itself is already in memory.
     room = available_memory() if memory is None else memory - image.pixels.nbytes

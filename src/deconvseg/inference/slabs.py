@@ -64,7 +64,7 @@ class Pass:
         self.store = store
         box = (slice(None), *(slice(side.box.start, side.box.stop) for side in self.axes))
         self.image = image.movedim(1 + axis, 1)[box]
-        self.weights = gaussian_weights([side.window for side in self.axes]).to(store)
+        self.weights = gaussian_weights([side.window for side in self.axes], member.rule).to(store)
 
     def slabs(self, chunks: Sequence[range], block: Sequence[range]) -> Iterator[Tensor]:
         """Yield logits (K, P, \\*block) for each chunk of P output planes, in order.

@@ -36,6 +36,8 @@ class Volume:
         box: the voxels of that grid to compute.
         where: the name of the volume in messages.
         held: the host memory of its pixels and of the results during the sweep, in bytes.
+        slices: for each member the axis along which its maps are taken from the nearest voxel, or None; empty if all
+            are interpolated along every axis.
 
     """
 
@@ -44,6 +46,7 @@ class Volume:
     box: tuple[range, ...]
     where: str = "the image"
     held: int = 0
+    slices: Sequence[int | None] = ()
 
     @classmethod
     def whole(cls, image: Tensor) -> Volume:
@@ -178,12 +181,10 @@ class Sweep:
 
     def _lay_out(self, volume: Volume, windows: list[tuple[int, ...]], other: int) -> Fit:
         """Choose the layout for windows of these sizes, with ``other`` bytes in use on the host."""
+        slices = volume.slices or [None] * len(self.members)
         grids = [
-            [
-                GridAxis.make(size, side, member.overlap, outputs=length, wanted=wanted)
-                for size, side, length, wanted in zip(pixels.shape[1:], window, volume.shape, volume.box, strict=True)
-            ]
-            for member, window, pixels in zip(self.members, windows, volume.pixels, strict=True)
+            _grid_of(volume, number, member, window, axis)
+            for number, (member, window, axis) in enumerate(zip(self.members, windows, slices, strict=True))
         ]
         if self.store.type == "cuda":
             room = device_budget(self.store)
@@ -205,6 +206,23 @@ class Sweep:
     def _beside_sums(self, volume: Volume, windows: Sequence[Sequence[int]]) -> int:
         taken = [member.bytes(window, self.outputs) for member, window in zip(self.members, windows, strict=True)]
         return volume.held + max(working for working, _ in taken) + sum(kept for _, kept in taken)
+
+
+def _grid_of(volume: Volume, number: int, member: Member, window: Sequence[int], slices: int | None) -> list[GridAxis]:
+    """Return the axes of one member's grid; maps are taken from the nearest voxel along the axis ``slices``."""
+    sides = zip(volume.pixels[number].shape[1:], window, volume.shape, volume.box, strict=True)
+    return [
+        GridAxis.make(
+            size,
+            side,
+            member.overlap,
+            outputs=length,
+            wanted=wanted,
+            nearest=axis == slices,
+            rule=member.rule,
+        )
+        for axis, (size, side, length, wanted) in enumerate(sides)
+    ]
 
 
 def _on_host(fit: Fit) -> int:

@@ -44,8 +44,13 @@ class MaskOptions(Options):
         ),
     ] = None
     tta: Annotated[
-        bool, Option("Average over mirrorings: slower, often slightly better.", FLAG, names=("tta/disable_tta",))
-    ] = False
+        bool | None,
+        Option(
+            "Average over mirrorings: slower, often slightly better; by default as the plan says (usually not).",
+            FLAG,
+            names=("tta/disable_tta",),
+        ),
+    ] = None
     threshold: Annotated[
         float | Mapping[str, float] | Literal["default"] | None,
         Option(

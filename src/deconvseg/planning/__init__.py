@@ -17,10 +17,12 @@ from deconvseg.planning.measuring import StepCost, StepMeter
 from deconvseg.planning.parts import (
     ChannelPlan,
     DataSummary,
+    InferencePlan,
     LabelPlan,
     ModelPlan,
     Prediction,
     RegionPlan,
+    WindowRule,
 )
 from deconvseg.planning.planner import make_plan, planned_seconds
 from deconvseg.planning.preview import preview_plan
@@ -38,6 +40,7 @@ __all__ = [
     "ChannelPlan",
     "DataSummary",
     "Fingerprint",
+    "InferencePlan",
     "LabelPlan",
     "ModelPlan",
     "Plan",
@@ -49,6 +52,7 @@ __all__ = [
     "StepCost",
     "StepMeter",
     "ValidationCost",
+    "WindowRule",
     "cache_folder",
     "channel_order",
     "check_plan",

@@ -1,6 +1,6 @@
 """The parts of a plan: channels, labels, regions, network, data summary and predicted cost."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from pydantic import (
@@ -14,13 +14,14 @@ from pydantic import (
     model_validator,
 )
 
-from deconvseg.data import LabelEncoding, Normalisation
+from deconvseg.data import LabelEncoding, Normalisation, NormalisationKind
 from deconvseg.models import current_arguments, list_models
 from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.fingerprint import ChannelStatistics, ClassStatistics, Count, Fingerprint
 
 Size = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+WindowRule: TypeAlias = Literal["centred", "nnunet"]
 
 
 class Part(BaseModel):
@@ -40,7 +41,7 @@ class ChannelPlan(Part):
     """
 
     name: str
-    normalisation: Literal["zscore", "zscore_nonzero", "ct"] = "zscore"
+    normalisation: NormalisationKind = "zscore"
     clip: tuple[float, float] | None = None
     mean: float | None = None
     std: Positive | None = None
@@ -132,6 +133,28 @@ class ModelPlan(Part):
         # Plans of older versions use other names for some arguments. Other errors are raised when the network is built.
         name = found.data.get("name")
         return current_arguments(name, config) if name in list_models() else config
+
+
+class InferencePlan(Part):
+    """How windows are swept over an image, and how their logits are averaged.
+
+    Attributes:
+        windows: the places and weights of windows: "centred", with a step of a whole number of voxels and a Gaussian
+            about the middle of a window, or "nnunet", with nnU-Net's steps and its Gaussian about the voxel n // 2, in
+            half precision.
+        average: of several networks, the mean of "probabilities" on the image's grid or of "logits".
+        tta: whether a prediction averages over mirrorings if nothing else is asked for.
+
+    Example:
+        >>> from deconvseg.planning import InferencePlan
+        >>> InferencePlan(average="logits").windows
+        'centred'
+
+    """
+
+    windows: WindowRule = "centred"
+    average: Literal["probabilities", "logits"] = "probabilities"
+    tta: bool = False
 
 
 class DataSummary(Part):

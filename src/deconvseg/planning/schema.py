@@ -11,10 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from deconvseg.data import (
+    Axes,
     Normalisation,
     Paint,
     Preprocessing,
     Region,
+    Resampling,
     check_painting,
     class_colours,
     painting_order,
@@ -26,6 +28,7 @@ from deconvseg.losses import DeepSupervision
 from deconvseg.planning.parts import (
     ChannelPlan,
     DataSummary,
+    InferencePlan,
     LabelPlan,
     ModelPlan,
     Part,
@@ -43,8 +46,9 @@ class Plan(Part):
 
     Images are cropped to their nonzero voxels, grown by ``crop_margin`` voxels (None: not cropped), resampled to
     ``spacing`` in mm, or to the size ``resize`` in its place, and normalised, or normalised before they are resampled
-    with ``normalise_first`` (:class:`~deconvseg.data.Preprocessing`). Prediction brings its result back to the image's
-    grid, with background around the crop. Masks are written region by region, each after the regions that contain it,
+    with ``normalise_first`` (:class:`~deconvseg.data.Preprocessing`, which describes ``axes`` and ``resampling`` too).
+    Prediction brings its result back to the image's grid, with background around the crop, and sweeps as ``inference``
+    says (:class:`InferencePlan`). Masks are written region by region, each after the regions that contain it,
     independent of their order here. With ``crop_to_nonzero`` prediction processes only the bounding box of all voxels
     that are nonzero in any channel, and sets the rest to background; it is None if the training masks are unknown.
     ``colours`` are the declared colours ``#rrggbb`` by name of the class or region; `class_colours` has one for each.
@@ -74,6 +78,9 @@ class Plan(Part):
     resize: tuple[Size, ...] | None = None
     crop_margin: Annotated[int, Field(ge=0)] | None = None
     normalise_first: bool = False
+    axes: Axes = Axes()
+    resampling: Resampling = Resampling()
+    inference: InferencePlan = InferencePlan()
     crop_to_nonzero: bool = False
     colours: dict[str, str] = Field(default={})
     excluded: dict[str, str] = Field(default={})
@@ -91,6 +98,8 @@ class Plan(Part):
             values = getattr(self, key)
             if values is not None and len(values) != self.spatial_dims:
                 raise ValueError(f"{key} needs {self.spatial_dims} values, one per axis")
+        if self.axes.order is not None and len(self.axes.order) != self.spatial_dims:
+            raise ValueError(f"axes.order needs {self.spatial_dims} values, one per axis")
         ids = range(1, len(self.labels.values))
         for region in self.regions or ():
             if not region.labels or any(i not in ids for i in (*region.labels, region.paints)):
@@ -162,7 +171,15 @@ class Plan(Part):
     @property
     def preprocessing(self) -> Preprocessing:
         """The way of an image to the network's grid."""
-        return Preprocessing(self.spacing, self.normalisations, self.resize, self.crop_margin, self.normalise_first)
+        return Preprocessing(
+            self.spacing,
+            self.normalisations,
+            self.resize,
+            self.crop_margin,
+            self.normalise_first,
+            self.axes,
+            self.resampling,
+        )
 
     @property
     def grid_spacing(self) -> tuple[float, ...]:

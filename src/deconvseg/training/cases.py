@@ -34,6 +34,8 @@ def prepare_run_cases(
             resize=plan.resize,
             crop_margin=plan.crop_margin,
             normalise_first=plan.normalise_first,
+            axes=plan.axes,
+            resampling=plan.resampling,
             encoding=plan.labels.to_encoding(),
             patch_size=plan.patch_size,
             workers=choose_workers(options.workers, choose_device(options.device)),

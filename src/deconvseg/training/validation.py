@@ -75,7 +75,8 @@ def dice_of_case(
     empty masks is 1 (Deconver, Eq. 8); ignored voxels are excluded.
     """
     engine = as_engine(network, channels=len(image), device=device)
-    sweep = Sweep([Member(engine, plan.patch_size, overlap=plan.recipe.overlap)], plan.outputs)
+    member = Member(engine, plan.patch_size, overlap=plan.recipe.overlap, rule=plan.inference.windows)
+    sweep = Sweep([member], plan.outputs)
 
     def count(slab: Slab) -> Tensor:
         return _count_slab(slab.logits[0], slab.part_of(labels), plan)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from deconvseg._version import __version__
-from deconvseg.data import is_rgb
+from deconvseg.data import Axes, Resampling, is_rgb
 from deconvseg.errors import InputError
 from deconvseg.inference import Predictor, Rule
 from deconvseg.integrations.exporting.contract import (
@@ -22,7 +22,7 @@ from deconvseg.integrations.exporting.contract import (
     Structure,
     WindowsContract,
 )
-from deconvseg.planning import Plan
+from deconvseg.planning import InferencePlan, Plan
 from deconvseg.runs import Run, describe_run
 from deconvseg.system import package_version
 
@@ -35,6 +35,8 @@ _ONE_INPUT = ("spatial_dims", "channels", "spacing", "resize", "crop_margin", "n
 def check_one_input(names: Sequence[str], predictor: Predictor) -> None:
     """Refuse networks that do not see the same windows, which one program has only one of."""
     first = predictor.plan
+    for name, plan in zip(names, predictor.plans, strict=True):
+        check_describable(name, plan)
     for name, plan, overlap, mirrored in zip(
         names, predictor.plans, predictor.overlaps, predictor.mirrored_axes, strict=True
     ):
@@ -46,6 +48,20 @@ def check_one_input(names: Sequence[str], predictor: Predictor) -> None:
                 f"{name}: its plan has another {differing} than that of {names[0]}, so one model cannot hold both; "
                 "export them one by one"
             )
+
+
+def check_describable(name: str, plan: Plan) -> None:
+    """Refuse a plan with choices of an imported model that a contract does not hold."""
+    own = {"axes": Axes(), "resampling": Resampling(), "inference": InferencePlan()}
+    differing = next((key for key, usual in own.items() if getattr(plan, key) != usual), None)
+    kinds = {channel.normalisation for channel in plan.channels} & {"zscore_inside", "minmax"}
+    if kinds:
+        differing = f"normalisation {min(kinds)}"
+    if differing is not None:
+        raise InputError(
+            f"{name}: its plan has {differing} of its own (an imported model has), which the contract of an export "
+            "cannot hold; predict with the run"
+        )
 
 
 def make_contract(predictor: Predictor, model: ExportedModel, networks: Sequence[ExportedNetwork] = ()) -> Contract:

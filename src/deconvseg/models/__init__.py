@@ -12,6 +12,7 @@ from deconvseg.models.mednext import MedNeXt
 from deconvseg.models.network import Network
 from deconvseg.models.nnmamba import NNMamba
 from deconvseg.models.nnunet import NNUNet
+from deconvseg.models.nnunet_architecture import NNUNetArchitecture
 from deconvseg.models.nnunet_resenc import ResEncUNet
 from deconvseg.models.official import load_official
 from deconvseg.models.registry import (
@@ -29,6 +30,7 @@ from deconvseg.models.registry import (
 )
 from deconvseg.models.segmamba import SegMamba
 from deconvseg.models.segresnet import SegResNet
+from deconvseg.models.slicewise import Slicewise
 from deconvseg.models.swin_unetr import SwinUNETR, SwinUNETRV2
 from deconvseg.models.unet import UNet
 from deconvseg.models.unet_plus_plus import UNetPlusPlus
@@ -45,11 +47,13 @@ __all__ = [
     "MedNeXt",
     "NNMamba",
     "NNUNet",
+    "NNUNetArchitecture",
     "Network",
     "ResEncUNet",
     "SegMamba",
     "SegResNet",
     "Size",
+    "Slicewise",
     "SwinUNETR",
     "SwinUNETRV2",
     "UNet",

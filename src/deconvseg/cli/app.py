@@ -20,6 +20,7 @@ from deconvseg.cli import (
     data,
     evaluating,
     exporting,
+    importing,
     information,
     nnunet,
     planning,
@@ -55,6 +56,7 @@ app.command("predict", cls=Command)(predicting.predict)
 app.command("export", cls=Command)(exporting.export)
 app.command("pack", cls=Command)(sharing.pack)
 app.add_typer(sharing.hub)
+app.command("import-official", cls=Command)(importing.import_official)
 app.command("threshold", cls=Command)(thresholds.threshold)
 app.command("evaluate", cls=Command)(evaluating.evaluate)
 app.command("report", cls=Command)(evaluating.report)

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg export CV -o EXPORTED -i DATASET",
         "deconvseg export RUN -o EXPORTED --format openvino",
     ),
+    "import-official": ("deconvseg import-official model.pt -o RUN --preset isles22",),
     "threshold": (
         "deconvseg threshold RUN",
         "deconvseg threshold RUN --set 0.35",
@@ -120,9 +121,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg data demo DATASET",
         "deconvseg data check DATASET",
     ),
-    "nnunet": ("deconvseg nnunet plan -d 4",),
     "nnunet upgrade": ("deconvseg nnunet upgrade nnUNetTrainer__nnUNetPlans__3d_fullres -o DTC",),
     "nnunet env": ("deconvseg nnunet env",),
+    "nnunet": (
+        "deconvseg nnunet plan -d 4",
+        "deconvseg nnunet import nnUNetTrainer__nnUNetPlans__3d_fullres -o RUN",
+    ),
+    "nnunet import": (
+        "deconvseg nnunet import nnUNetTrainer__nnUNetPlans__3d_fullres -o RUN",
+        "deconvseg nnunet import nnUNetTrainer__nnUNetPlans__2d -o RUN --fold 0",
+        "deconvseg predict -i imagesTs -o MASKS -m RUN",
+    ),
     "nnunet plan": (
         "deconvseg nnunet plan -d 4",
         "deconvseg nnunet plan -d 4 --model unet --upsampling dtc+linear",

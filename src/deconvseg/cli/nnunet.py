@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deconvseg.cli import options
+from deconvseg.cli import importing, options
 from deconvseg.cli.console import Terminal, echo, echo_path, loading
 from deconvseg.cli.helping import Command, Group
 from deconvseg.cli.tables import lay_out
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from deconvseg.integrations.nnunet import NNUNetPlan
 
 app = typer.Typer(
-    help="Work with nnU-Net v2: plans for its own commands, DTC in its networks, trainers.",
+    help="Work with nnU-Net v2: plans for its own commands, DTC in its networks, trainers, runs of its models.",
     no_args_is_help=True,
     cls=Group,
 )
+app.command("import", cls=Command)(importing.import_results)
 
 
 @app.command(cls=Command)

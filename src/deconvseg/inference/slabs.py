@@ -75,7 +75,8 @@ class Pass:
         across = [axis.source(outputs) for axis, outputs in zip(columns, block, strict=True)]
         waiting = [rows.source(chunk) for chunk in reversed(chunks)]
         depth = rows.window + max(len(source.reach) for source in waiting)
-        ring = _Ring(depth, [source.reach for source in across], self.store)
+        halves = self.member.rule == "nnunet"
+        ring = _Ring(depth, [source.reach for source in across], self.store, halves=halves)
         places = list(itertools.product(*(a.starts_over(s.reach) for a, s in zip(columns, across, strict=True))))
         for start, following in itertools.zip_longest(rows.starts, rows.starts[1:]):
             self._add_row(ring, start, places)
@@ -111,11 +112,13 @@ class _Ring:
     """Sums of weighted logits in the planes that windows still cover, and the finished planes that are still needed.
 
     It holds ``depth`` planes of the part ``region`` of the other axes; ``base`` is the number of its first plane, and
-    the planes before ``finished`` are means.
+    the planes before ``finished`` are means. With ``halves`` every sum and mean is rounded to half precision, in which
+    nnU-Net keeps them: at the edges of an image, where weights are the smallest, this decides its masks.
     """
 
-    def __init__(self, depth: int, region: Sequence[range], store: torch.device) -> None:
+    def __init__(self, depth: int, region: Sequence[range], store: torch.device, *, halves: bool = False) -> None:
         self.region = region
+        self.halves = halves
         self.base = self.finished = 0
         self.totals = torch.zeros((depth, *map(len, region)), device=store)
         self.sums: Tensor | None = None
@@ -131,13 +134,16 @@ class _Ring:
             into.append(slice(begin - part.start, end - part.start))
             out_of.append(slice(begin - start, end - start))
         weights = weights[tuple(out_of[1:])]
-        self.sums[tuple(into)].addcmul_(logits[tuple(out_of)], weights)
-        self.totals[tuple(into[1:])] += weights
+        sums, totals = self.sums[tuple(into)], self.totals[tuple(into[1:])]
+        sums.addcmul_(logits[tuple(out_of)], weights)
+        totals += weights
+        self._round(sums, totals)
 
     def finish(self, end: int) -> None:
         """Divide the planes before ``end``, which no later window covers, by their weights."""
         done = slice(self.finished - self.base, end - self.base)
         self._sums[:, done] /= self.totals[done]
+        self._round(self._sums[:, done])
         self.finished = end
 
     def drop_before(self, plane: int) -> None:
@@ -160,7 +166,12 @@ class _Ring:
         sources = [planes, *across]
         for axis in (len(across), *range(len(across))):
             maps = sources[axis].apply(maps, 1 + axis, sources[axis].reach.start)
-        return maps
+        return maps.half().float() if self.halves else maps
+
+    def _round(self, *parts: Tensor) -> None:
+        if self.halves:
+            for part in parts:
+                part.copy_(part.half())
 
     @property
     def _sums(self) -> Tensor:

@@ -140,8 +140,8 @@ class InferencePlan(Part):
 
     Attributes:
         windows: the places and weights of windows: "centred", with a step of a whole number of voxels and a Gaussian
-            about the middle of a window, or "nnunet", with nnU-Net's steps and its Gaussian about the voxel n // 2, in
-            half precision.
+            about the middle of a window, or "nnunet", with nnU-Net's steps and its Gaussian about the voxel n // 2, and
+            weights and sums in half precision.
         average: of several networks, the mean of "probabilities" on the image's grid or of "logits".
         tta: whether a prediction averages over mirrorings if nothing else is asked for.
 

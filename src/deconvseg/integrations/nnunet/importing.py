@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from deconvseg.integrations.importing.runs import Trained, write_folds, write_ru
 from deconvseg.integrations.nnunet.architectures import Architecture, architecture_of
 from deconvseg.integrations.nnunet.results import Fold, Results
 from deconvseg.integrations.nnunet.translating import is_flat, labels_of, translate
+from deconvseg.options import takes
+from deconvseg.options.importing import NNUNetImportOptions
 from deconvseg.planning import Plan
-from deconvseg.progress import SILENT, Console, each, takes_console
+from deconvseg.progress import choose_console, each
 from deconvseg.runs import Run
 from deconvseg.text import number_of
 
@@ -61,19 +62,13 @@ class Checkpoint:
         )
 
 
-@takes_console
-def import_results(
-    results: str | PathLike[str],
-    output: str | PathLike[str],
-    *,
-    folds: Sequence[int | str] | None = None,
-    console: Console = SILENT,
-) -> tuple[Run, ...]:
+@takes(NNUNetImportOptions)
+def import_results(asked: NNUNetImportOptions) -> tuple[Run, ...]:
     """Make a run of a trained model of nnU-Net v2, whose masks are those of ``nnUNetv2_predict``.
 
-    ``results`` is the folder ``TRAINER__PLANS__CONFIGURATION`` of nnU-Net's results. All numbered folds with a final
-    checkpoint are taken, or the given ``folds`` (``"all"``: the one of all cases). One fold becomes a run, several a
-    folder that :func:`deconvseg.predict` takes as the mean of their logits, as nnU-Net does.
+    All numbered folds with a final checkpoint are taken, or the given ``folds`` (``"all"``: the one of all cases). One
+    fold becomes a run, several a folder that :func:`deconvseg.predict` takes as the mean of their logits, as nnU-Net
+    does.
 
     Plans are JSON, and checkpoints are read without objects that run code; no class or function is loaded by its name.
     nnU-Net's post-processing, which its prediction does not apply either, is left out. nnU-Net itself is not needed;
@@ -87,12 +82,13 @@ def import_results(
         >>> runs = import_results("nnUNetTrainer__nnUNetPlans__3d_fullres", "imported")  # doctest: +SKIP
 
     """
-    folder, into = Path(results), Path(output)
-    opened = Results.open(folder, folds)
+    folder, console = Path(asked.results), choose_console(asked.console)
+    opened = Results.open(folder, asked.folds)
+    into = Path(folder.absolute().name if asked.output is None else asked.output)
     several = len(opened.folds) > 1
     Run(into).check_free()
-    if several and into.exists() and any(into.iterdir()):
-        raise InputError(f"{into}: is not empty; choose another folder for the folds (`output`)")
+    if into.resolve().is_relative_to(folder.resolve()) or (several and into.exists() and any(into.iterdir())):
+        raise InputError(f"{into}: is not empty, or in the results; choose another folder for the run (`output`)")
     read = [
         Checkpoint.read(fold.final)
         for fold in each(opened.folds, "reading checkpoints", console, lambda fold: f"fold {fold.name}")

@@ -190,6 +190,7 @@ def write_scan(
 
 def predict_with_nnunet(predictor: Any, results: Path, images: Path, output: Path, folds: Sequence[str]) -> None:
     """Write nnU-Net's masks, as ``nnUNetv2_predict`` on a CPU does without further processes."""
+    output.mkdir()
     with peers():
         theirs = predictor.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         theirs.initialize_from_trained_model_folder(str(results), tuple(folds))

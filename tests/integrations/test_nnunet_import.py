@@ -26,7 +26,7 @@ MODELS = {
             channels=("CT",),
             schemes=("CTNormalization",),
             spacing=(4.0, 1.1, 0.9),
-            patch=(6, 24, 16),
+            patch=(8, 24, 16),
             median=(4.0, 1.0, 1.0),
         ),
         {"shape": (30, 34, 9), "spacing": (1.0, 1.2, 5.0)},
@@ -77,7 +77,7 @@ def test_masks_are_those_of_nnunet(tmp_path: Path, name: str) -> None:
     if model.patch == (9, 12, 12):
         model.changes = {"architecture": _flat_first_axis(model)}
     results = model.write(tmp_path / "results")
-    images = tmp_path / "images"
+    images = tmp_path / "imagesTs"
     images.mkdir()
     for number in range(len(model.channels)):
         options = {"shape": (25, 28, 22), "spacing": (1.0, 1.0, 1.0), **scan}
@@ -203,7 +203,7 @@ def test_bad_checkpoints_and_folders_are_named(results: Path, tmp_path: Path, ca
     with pytest.raises(InputError, match="or a damaged one"):
         import_results(folder, tmp_path / "run")
     torch.save({"network_weights": Evil()}, file)
-    with pytest.raises(InputError, match="holds an object of builtins.print, and objects that would run code"):
+    with pytest.raises(InputError, match="holds an object of print, and objects that would run code"):
         import_results(folder, tmp_path / "run")
     file.write_bytes(pickle.dumps(Evil()))
     with pytest.raises(InputError, match="not a checkpoint of PyTorch|objects that would run code"):

@@ -6,6 +6,7 @@ import _codecs
 import re
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,6 +28,9 @@ _ALLOWED: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in _TYPES),
     (_codecs.encode, "_codecs.encode"),
+    # Of MONAI's records of a training.
+    defaultdict,
+    list,
 ]
 _UNKNOWN = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 

@@ -130,9 +130,7 @@ def _check_ends(config: Mapping[str, Any], preset: str, where: str) -> None:
     names = {"in_channels": "input channels", "out_channels": "outputs", "spatial_dims": "axes"}
     for key, name in names.items():
         if config[key] != wanted[key]:
-            raise InputError(
-                f"{where}: has {config[key]} {name}, but preset {preset} {wanted[key]}; give its own preset"
-            )
+            raise InputError(f"{where}: has {config[key]} {name}, but preset {preset} has {wanted[key]}; give its own")
 
 
 def _plan_of(name: str, config: Mapping[str, Any]) -> Plan:

@@ -83,6 +83,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-tta", action="store_true", help="predict without mirroring")
     asked = parser.parse_args()
+    # Where dynamic-network-architectures is not installed otherwise.
+    sys.path.append(str(_PEERS))
     with tempfile.TemporaryDirectory() as place:
         run, ours, theirs = (Path(place) / name for name in ("run", "ours", "theirs"))
         begin = time.perf_counter()

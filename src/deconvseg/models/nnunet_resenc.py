@@ -145,7 +145,7 @@ def import_architectures() -> Any:
         from dynamic_network_architectures.architectures import unet
     except ModuleNotFoundError as error:
         raise MissingPackageError(
-            f"nnunet_resenc is built by dynamic-network-architectures, but {error.name} is not installed: "
+            f"nnU-Net's networks are built by dynamic-network-architectures, but {error.name} is not installed: "
             "pip install 'deconvseg[nnunet]'"
         ) from error
     return unet

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deconvseg.errors import InputError
+from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.integrations.nnunet.results import Configuration
 from deconvseg.models import create_model, list_models
 from deconvseg.models.nnunet_architecture import ARCHITECTURES, NNUNetArchitecture, build_architecture
 
 _PACKAGE = "dynamic_network_architectures."
-_OWN = "deconvseg.integrations.nnunet."
+_OWN = "deconvseg.integrations."
 # nnU-Net's names of what a network of `nnunet_architecture` calls otherwise, and those of a network with DTC.
 _PLAIN = {"upsampling.": "decoder.transpconvs.", "decoder.": "decoder.stages.", "head.": "decoder.seg_layers.{last}."}
 _UPSAMPLED = {"upsampling.": "decoder.upsampling.", "decoder.": "decoder.stages.", "head.": "decoder.heads.{last}."}
@@ -82,6 +82,8 @@ def architecture_of(
         made = make(given, ends)
         with torch.device("meta"):
             create_model(made.model["name"], **made.model["config"])
+    except MissingPackageError:
+        raise
     except (InputError, KeyError) as error:
         raise InputError(f"{where}: architecture: {str(error) or type(error).__name__}") from error
     if dims == spatial_dims:

@@ -8,7 +8,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from torch import Tensor, nn
 
-from deconvseg.planning import Recipe, get_recipe
+from deconvseg.planning import Recipe
+from deconvseg.planning.recipes import get_recipe
 from deconvseg.training.optimiser import create_optimiser
 from deconvseg.training.schedule import learning_rate_factor
 

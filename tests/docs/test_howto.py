@@ -7,15 +7,21 @@ from typing import Any
 
 import pytest
 
+from deconvseg import predict
+from nn.peers import look_for_peers
 from plans import tiny_plan
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 
 
-def run_page(page: str, **paths: Path) -> dict[str, Any]:
-    """Run all Python blocks of a page, one after the other, and return their names."""
+def run_page(page: str, under: str = "", **paths: Path) -> dict[str, Any]:
+    """Run all Python blocks of a page, or of a section of it, one after the other, and return their names."""
     names: dict[str, Any] = {}
-    for block in re.findall(r"```python\n(.*?)```", (HOW_TO / page).read_text(encoding="utf-8"), re.DOTALL):
+    text = (HOW_TO / page).read_text(encoding="utf-8")
+    if under:
+        text = text.partition(f"\n## {under}")[2].partition("\n## ")[0]
+        assert text, f"{page} has no section {under}"
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for name, path in paths.items():
             block = block.replace(f'"{name}"', repr(str(path)))
         exec(compile(block, page, "exec"), names)
@@ -87,3 +93,54 @@ def test_a_network_in_a_loop_of_ones_own(discs: Path, trained: Path, tmp_path: P
     truth = names["read_label_map"](paths["mask.png"]).pixels
     assert (names["mask"].pixels == truth).mean() > 0.95
     assert names["probabilities"].shape == (2, *truth.shape)
+
+
+OTHERS = "other-code-bases.md"
+
+
+@pytest.mark.slow
+def test_dtc_in_a_trained_unet_of_segmentation_models(discs: Path, tmp_path: Path) -> None:
+    look_for_peers()
+    pytest.importorskip("segmentation_models_pytorch", reason="segmentation-models-pytorch is not installed")
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan().model_dump_json())
+    names = run_page(OTHERS, "segmentation_models.pytorch", DATASET=discs, **{"plan.json": plan})
+    assert names["same"]
+    assert len(names["changes"]) == 5
+    assert names["second"] < names["first"]
+    assert names["mask"].pixels.max() == 255
+
+
+@pytest.mark.slow
+def test_a_queue_of_torchio_in_the_loop(balls: Path, tmp_path: Path) -> None:
+    look_for_peers("torchio")
+    pytest.importorskip("torchio", reason="torchio is not installed")
+    tree: dict[str, Any] = {
+        "spatial_dims": 3,
+        "spacing": [1, 1, 2],
+        "patch_size": [16, 16, 8],
+        "channels": [{"name": "T1"}, {"name": "T2"}],
+        "labels": {"values": [0, 3, 7], "names": ["background", "shell", "core"]},
+        "recipe": {"learning_rate": 0.01},
+    }
+    config = {"in_channels": 2, "out_channels": 3, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan(**tree, model={"name": "deconver", "config": config}).model_dump_json())
+    names = run_page(OTHERS, "TorchIO", VOLUMES=balls, RUN=tmp_path / "run", **{"plan.json": plan})
+    assert len(names["task"].train_losses) == len(names["loader"]) == 10
+    assert names["task"].global_step == 30
+    assert names["task"].train_losses[-1] < 1.6
+    done = predict(balls, tmp_path / "run", tmp_path / "masks")
+    assert len(done.written) == 5
+    assert not done.problems
+
+
+def test_the_trainer_of_hugging_face(discs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed; it is too large for every run")
+    plan = tmp_path / "plan.json"
+    plan.write_text(tiny_plan().model_dump_json())
+    paths = {"DATASET": discs, "RUN": tmp_path / "run", "TRAINER": tmp_path / "trainer", "plan.json": plan}
+    names = run_page(OTHERS, "Hugging Face", **paths)
+    losses = [row["loss"] for row in names["trainer"].state.log_history if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert len(predict(discs, tmp_path / "run", tmp_path / "masks").written) == 8

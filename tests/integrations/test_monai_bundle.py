@@ -143,9 +143,13 @@ def test_a_configuration_constructs_deconver() -> None:
     assert network.config["widths"] == [4, 8]
 
 
+def test_the_path_of_every_network_leads_to_it() -> None:
+    assert all(locate(model_path(name)) is _BUILDERS[name] for name in list_models())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
 def test_a_configuration_constructs_every_network(name: str) -> None:
-    assert locate(model_path(name)) is _BUILDERS[name]
     if name == "nnunet_resenc":
         pytest.importorskip("dynamic_network_architectures", reason="the extra nnunet is not installed")
     config: dict[str, Any] = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2}

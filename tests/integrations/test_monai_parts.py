@@ -65,14 +65,17 @@ def assert_equal(made: tuple[np.ndarray, np.ndarray], values: int = 3) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+QUICK = ("crop to nonzero", "regions of two")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in VARIANTS])
 def test_a_volume_gets_the_mask_of_predict(name: str) -> None:
     changes, count, options = VARIANTS[name]
     image = Image(scan((14, 19, 11)), Geometry(OBLIQUE))
     assert_equal(masks(plan_of(3, **changes), image, count, **options))
 
 
-@pytest.mark.parametrize("name", ["usual", "crop margin", "normalised first", "mirrored", "regions of two"])
+@pytest.mark.parametrize("name", ["usual", pytest.param("mirrored", marks=pytest.mark.slow)])
 def test_a_picture_gets_the_mask_of_predict(name: str) -> None:
     changes, count, options = VARIANTS[name]
     changes = {key: value for key, value in changes.items() if key not in ("spacing", "patch_size", "resize")}

@@ -37,16 +37,17 @@ def _smp_unet(**options: Any) -> nn.Module:
     return smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2, **widths, **options)
 
 
-def look_for_peers() -> None:
+def look_for_peers(*others: str) -> None:
     """Import what ``make test`` installs from ``tests/peers.txt``, torchvision first; no other process finds it there.
 
+    ``others`` are further packages of that folder.
     That also works where its compiled part is of another PyTorch: what is missing then, is not used here. (If nobody
     imported it so, the next package that looks for it would fail.)
     """
     sys.path.append(str(_FOLDER))
     try:
         _import_torchvision()
-        for name in ("dynamic_network_architectures", "segmentation_models_pytorch"):
+        for name in ("dynamic_network_architectures", "segmentation_models_pytorch", *others):
             with suppress(ModuleNotFoundError):
                 importlib.import_module(name)
     finally:

@@ -12,6 +12,7 @@ from deconvseg.training.options import forget_places, given_plan, resume_options
 from deconvseg.training.preflight import check_dataset, check_start
 from deconvseg.training.ranks import Ranks
 from deconvseg.training.resuming import changed_keys, check_resumable, check_same_plan, record_own
+from deconvseg.training.task import SegmentationTask
 from deconvseg.training.tracking import RunFiles, Tracker
 from deconvseg.training.workflow import train
 
@@ -19,6 +20,7 @@ __all__ = [
     "Console",
     "Ranks",
     "RunFiles",
+    "SegmentationTask",
     "Silent",
     "Tracker",
     "TrainOptions",

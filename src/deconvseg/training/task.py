@@ -34,6 +34,25 @@ class SegmentationTask(LightningModule):
     resumption is exact only without the clock. ``rise`` is that of a run that was extended. With several processes
     each has a task with its share of each batch; ``rank`` is its number, ``dealt_cases`` the number of validation cases
     over all of them; ``train_cases`` decides the steps of an epoch if the recipe does not.
+
+    A batch is a dictionary: ``image`` (B, C, \\*S) in float32, ``labels`` (B, \\*S) of class ids, and ``case``, names.
+
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch import Trainer
+        >>> from torch.utils.data import DataLoader
+        >>> from deconvseg import create_model
+        >>> from deconvseg.planning import read_plan
+        >>> from deconvseg.training import SegmentationTask
+        >>> plan = read_plan("plan.json")
+        >>> task = SegmentationTask(create_model("deconver", **plan.model.config), plan, seed=0, max_epochs=1)
+        >>> batch = {"image": torch.rand(2, 1, 32, 32), "labels": torch.ones(2, 32, 32).long(), "case": ["a", "b"]}
+        >>> loader = DataLoader([batch] * 3, batch_size=None)
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        >>> Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **quiet).fit(task, loader)
+        >>> len(task.train_losses)
+        3
+
     """
 
     def __init__(

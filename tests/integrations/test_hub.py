@@ -170,6 +170,7 @@ def test_a_wrong_name_is_an_error_in_one_line(pushed: HubServer, name: str, erro
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_an_error_in_one_line(
     server: HubServer, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

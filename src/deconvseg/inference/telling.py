@@ -135,5 +135,7 @@ def _epochs(model: Mapping[str, Any]) -> str:
     text += f" (validation Dice {dice:.3f}"
     if last is not None and model["best_validation_dice"] > last:
         best = f"best {model['best_validation_dice']:.3f} at epoch {model['best_epoch'] + 1}"
-        text += f"; {best}, in weights_best.safetensors"
+        # A packaged run has one file of weights.
+        kept = (Path(str(model["run"])) / file_of("best")).is_file()
+        text += f"; {best}, in {file_of('best')}" if kept else f"; {best}"
     return f"{text})"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from deconvseg.data import read_label_map
-from deconvseg.integrations.nnunet import import_results
+from deconvseg.integrations.nnunet import import_nnunet
 from deconvseg.runs import open_runs
 from deconvseg.system import processor_name
 
@@ -88,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         run, ours, theirs = (Path(place) / name for name in ("run", "ours", "theirs"))
         begin = time.perf_counter()
-        runs = import_results(asked.results, run, folds=asked.folds)
+        runs = import_nnunet(asked.results, run, folds=asked.folds)
         print(f"{processor_name()}, {asked.threads} threads; {len(runs)} folds, patch {runs[0].plan.patch_size}")
         print(f"import      {time.perf_counter() - begin:6.1f} s")
         folds = [str(one.config["imported"]["fold"]) for one in runs]

@@ -39,7 +39,7 @@ def peers() -> Iterator[None]:
         sys.path.pop()
 
 
-def import_nnunet() -> Any:
+def import_predictor() -> Any:
     """Import nnU-Net's predictor, or skip the test."""
     look_for_peers()
     with peers():

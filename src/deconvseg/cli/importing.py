@@ -8,15 +8,15 @@ from deconvseg.options.importing import NNUNetImportOptions, OfficialImportOptio
 
 
 @options.takes(NNUNetImportOptions)
-def import_results(**asked: Any) -> None:
+def import_nnunet(**asked: Any) -> None:
     """Make a run of a trained model of nnU-Net v2, whose masks are those of nnUNetv2_predict.
 
     Nothing that the results name is imported, and no pickled object is loaded.
     """
     with loading():
-        from deconvseg.integrations import nnunet
+        from deconvseg import integrations
 
-    runs = nnunet.import_results(**asked, console=Terminal())
+    runs = integrations.import_nnunet(**asked, console=Terminal())
     echo_path(runs[0].path if len(runs) == 1 else runs[0].path.parent)
 
 
@@ -24,6 +24,6 @@ def import_results(**asked: Any) -> None:
 def import_official(**asked: Any) -> None:
     """Make a run of a checkpoint that the authors' code of Deconver wrote."""
     with loading():
-        from deconvseg.integrations import official
+        from deconvseg import integrations
 
-    echo_path(official.import_official(**asked, console=Terminal()).path)
+    echo_path(integrations.import_official(**asked, console=Terminal()).path)

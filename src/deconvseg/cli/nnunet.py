@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     cls=Group,
 )
-app.command("import", cls=Command)(importing.import_results)
+app.command("import", cls=Command)(importing.import_nnunet)
 
 
 @app.command(cls=Command)

@@ -1,4 +1,4 @@
-"""Networks in other software: exports with a contract, runs to share, plans for nnU-Net."""
+"""Networks in other software: exports with a contract, runs to share, plans for nnU-Net, imported models."""
 
 from deconvseg.integrations.exporting.contract import Contract, Parity, Quantisation, read_contract
 from deconvseg.integrations.exporting.export import export
@@ -9,10 +9,12 @@ from deconvseg.integrations.nnunet import (
     NNUNetUpgrade,
     PlannedNetwork,
     UpsampledUNet,
+    import_nnunet,
     nnunet_environment,
     plan_for_nnunet,
     upgrade_nnunet,
 )
+from deconvseg.integrations.official import import_official
 from deconvseg.integrations.sharing import pack
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "Quantisation",
     "UpsampledUNet",
     "export",
+    "import_nnunet",
+    "import_official",
     "nnunet_environment",
     "pack",
     "plan_for_nnunet",

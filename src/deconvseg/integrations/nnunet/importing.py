@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 @takes(NNUNetImportOptions)
-def import_results(asked: NNUNetImportOptions) -> tuple[Run, ...]:
+def import_nnunet(asked: NNUNetImportOptions) -> tuple[Run, ...]:
     """Make a run of a trained model of nnU-Net v2, whose masks are those of ``nnUNetv2_predict``.
 
     All numbered folds with a final checkpoint are taken, or the given ``folds`` (``"all"``: the one of all cases). One
@@ -78,8 +78,8 @@ def import_results(asked: NNUNetImportOptions) -> tuple[Run, ...]:
     own, cascades, and an ``output`` that holds something else.
 
     Example:
-        >>> from deconvseg.integrations.nnunet import import_results
-        >>> runs = import_results("nnUNetTrainer__nnUNetPlans__3d_fullres", "imported")  # doctest: +SKIP
+        >>> from deconvseg.integrations import import_nnunet
+        >>> runs = import_nnunet("nnUNetTrainer__nnUNetPlans__3d_fullres", "imported")  # doctest: +SKIP
 
     """
     folder, console = Path(asked.results), choose_console(asked.console)

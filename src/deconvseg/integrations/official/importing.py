@@ -69,7 +69,7 @@ def import_official(asked: OfficialImportOptions) -> Run:
 
     Example:
         >>> import torch
-        >>> from deconvseg.integrations.official import import_official
+        >>> from deconvseg.integrations import import_official
         >>> from deconvseg.models import Deconver
         >>> from deconvseg.models.official import official_name
         >>> trained = Deconver(3, 1, spatial_dims=2, widths=(8, 16))

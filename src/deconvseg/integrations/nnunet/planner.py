@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 from collections.abc import Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     ResEncUNetPlanner,
 )
+from nnunetv2.utilities import utils
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from deconvseg.integrations.nnunet.drafting import Draft, Drafting, Stages, gigabytes
@@ -133,9 +135,14 @@ class DeconvsegResEncPlanner(DeconvsegPlanner, ResEncUNetPlanner):  # type: igno
 
 
 def create_planner(dataset: str, drafting: Drafting, plans: str, gigabytes_allowed: float) -> DeconvsegPlanner:
-    """Return the planner for a dataset of nnU-Net; nnU-Net forks processes to list its images."""
+    """Return the planner for a dataset of nnU-Net."""
     kind = DeconvsegResEncPlanner if drafting.model == "ResidualEncoderUNet" else DeconvsegPlanner
-    return kind(dataset, drafting, plans, gigabytes_allowed)
+    # nnU-Net lists the images in forked processes, and a fork of a process with PyTorch's threads can hang.
+    forked, utils.Pool = utils.Pool, ThreadPool
+    try:
+        return kind(dataset, drafting, plans, gigabytes_allowed)
+    finally:
+        utils.Pool = forked
 
 
 def write_plans(planner: DeconvsegPlanner) -> None:

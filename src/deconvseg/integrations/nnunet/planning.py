@@ -86,7 +86,6 @@ def plan_for_nnunet(asked: NNUNetPlanOptions) -> NNUNetPlan:
     from deconvseg.integrations.nnunet.planner import create_planner, write_plans
 
     allowed = _GIGABYTES if asked.memory is None else asked.memory / 1e9
-    # Before a console has a thread, because it forks.
     planner = create_planner(dataset, drafting, asked.plans, allowed)
     with choose_console(asked.console).track(f"planning {asked.model} for {dataset}"):
         write_plans(planner)

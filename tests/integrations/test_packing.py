@@ -100,6 +100,43 @@ def test_nothing_names_a_case_or_a_folder(trained: Path, tmp_path: Path) -> None
     assert Predictor(open_runs(tmp_path / "cv.dseg.zip")).plan == plan
 
 
+@pytest.mark.parametrize(
+    "names", [("1", "2", "3", "10"), tuple(f"1.2.840.{number}" for number in (1, 12, 255, 9))], ids=["numbers", "UIDs"]
+)
+def test_versions_labels_and_numbers_stay_if_cases_are_named_like_them(
+    trained: Path, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    run = Run(copy_with_patients(trained, tmp_path / "run"))
+    first, second, third, fourth = names
+    edit_json(run.path / "splits.json", train=[first, second], val=[third], test=[])
+    edit_json(
+        run.path / "plan.json",
+        excluded={fourth: "empty"},
+        warnings=[f"{first} is 1.5 times as wide as {fourth}"],
+        reasons=run.plan.reasons | {"spacing": f"that of {third}"},
+    )
+    labels = ["1=organ", "2=lesion", "10=1.2"]
+    edit_json(run.path / "config.json", labels=labels, image=[f"{second}.nii.gz"])
+    before = run.manifest
+    edit_json(
+        run.path / "manifest.json",
+        data={f"images/{name}.nii.gz": "0" * 64 for name in names},
+        command=f"deconvseg train study --fold 1 --epochs=10 --exclude {fourth} --image {second}.nii.gz",
+    )
+    package = pack(run.path, tmp_path / "run.dseg.zip")
+    kept = Run(locate(tmp_path / "run.dseg.zip"))
+    for key in ("deconvseg", "python", "packages", "machine", "git_commit"):
+        assert kept.manifest[key] == before[key], key
+    assert kept.config["labels"] == labels
+    assert kept.config["image"] == ["…"]
+    assert kept.plan.labels == run.plan.labels
+    assert kept.plan.warnings == ("… is 1.5 times as wide as …",)
+    assert kept.plan.reasons["spacing"] == "that of …"
+    assert set(kept.plan.reasons) == set(run.plan.reasons) - {"excluded"}
+    assert package.command == kept.manifest["command"]
+    assert package.command == "deconvseg train study --fold 1 --epochs=10 --exclude … --image …"
+
+
 @pytest.mark.parametrize("stored", ["bfloat16", "float16"])
 def test_half_precision_halves_the_file_and_keeps_what_was_chosen(
     trained: Path, packed: Path, discs: Path, tmp_path: Path, stored: Any

@@ -32,6 +32,7 @@ from deconvseg.text import dump_json
 
 # What a reader of a package needs of the options, and of the manifest.
 _OPTIONS = ("image", "mask", "labels", "foreground", "epochs", "max_seconds", "seed", "fold", "folds")
+_PATTERNS = ("image", "mask")
 _RECORDED = ("deconvseg", "python", "packages", "machine", "git_commit", "training")
 _METRICS = ("dsc", "hd95", "nsd")
 _Hashes = Mapping[str | None, str]
@@ -103,7 +104,8 @@ def _write_settings(run: Run, folder: Path, names: CaseNames, hashes: _Hashes) -
 
     _write_json(folder / "plan.json", names.remove_from_plan(run.plan).model_dump(mode="json"))
     options = {key: run.config.get(key) for key in _OPTIONS if key in run.config}
-    _write_json(folder / "config.json", names.remove_all(options))
+    patterns = {key: names.remove_from_patterns(options[key]) for key in _PATTERNS if key in options}
+    _write_json(folder / "config.json", options | patterns)
     _write_json(folder / "splits.json", {"train": [], "val": [], "test": []})
     if (threshold := read_threshold(run.path)) is not None:
         how = names.remove(threshold.how)
@@ -124,7 +126,7 @@ def _write_manifest(run: Run, folder: Path, names: CaseNames, further: Mapping[s
     files = {file.name: file_sha256(file) for file in sorted(folder.iterdir()) if file.is_file()}
     _write_json(
         folder / "manifest.json",
-        {**names.remove_all(kept), "command": _command(run, names), **further, "files": files, "finished": True},
+        {**kept, "command": _command(run, names), **further, "files": files, "finished": True},
     )
 
 
@@ -139,7 +141,7 @@ def _count_cases(run: Run) -> dict[Any, int]:
 def _command(run: Run, names: CaseNames) -> str | None:
     """Return the command that trained a run, without paths and names of cases."""
     command = run.manifest.get("command")
-    return names.remove(command) if isinstance(command, str) else None
+    return names.remove_from_command(command) if isinstance(command, str) else None
 
 
 def _evaluation(run: Run) -> Evaluation | None:

@@ -1,5 +1,6 @@
 """The options of plans for nnU-Net, and of an upgrade of its checkpoints."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
@@ -28,6 +29,14 @@ def _check_dataset(value: Any) -> int | str:
     return number
 
 
+def _check_plans(value: Any) -> str:
+    """Return a name of plans, which is that of a file too: without a folder."""
+    if re.fullmatch(r"\w[\w.-]*", value) is None:
+        raise ValueError
+    return str(value)
+
+
+_PLANS = TEXT._replace(check=_check_plans, wanted="a name without a folder, such as deconvsegPlans", metavar="NAME")
 _DATASET = Kind(_check_dataset, "a number, or a name such as Dataset004_Hippocampus", read=_check_dataset, metavar="ID")
 
 
@@ -55,7 +64,7 @@ class NNUNetPlanOptions(Options):
     memory: Annotated[
         int | None, Option("GPU memory that a training may use{form}; by default 8 GB, nnU-Net's own.", BYTES)
     ] = None
-    plans: Annotated[str, Option("Name of the plans, for nnU-Net's -p.", TEXT, ("p", "plans"))] = "deconvsegPlans"
+    plans: Annotated[str, Option("Name of the plans, for nnU-Net's -p.", _PLANS, ("p", "plans"))] = "deconvsegPlans"
     console: Annotated[Console | bool | None, CONSOLE] = SILENT
 
 
@@ -71,4 +80,4 @@ class NNUNetUpgradeOptions(Options):
     upsampling: Annotated[
         str | Mapping[str, Any], Option("The upsampling that replaces nnU-Net's own{form}.", UPSAMPLING)
     ] = "dtc+transposed"
-    plans: Annotated[str, Option("Name of the new plans, for nnU-Net's -p.", TEXT, ("p", "plans"))] = "deconvsegPlans"
+    plans: Annotated[str, Option("Name of the new plans, for nnU-Net's -p.", _PLANS, ("p", "plans"))] = "deconvsegPlans"

@@ -1,19 +1,14 @@
 """What is wrong at nnU-Net's door: packages, versions, folders, datasets, networks, results, checkpoints."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
 from deconvseg.cli import main
 from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.integrations.nnunet import installed as installation
 from deconvseg.integrations.nnunet import nnunet_environment, plan_for_nnunet, upgrade_nnunet
-from deconvseg.integrations.nnunet.checkpoints import read_weights
 from deconvseg.integrations.nnunet.drafting import Drafting, Stages
 
 Version = Callable[[str | None], None]
@@ -94,42 +89,18 @@ def test_the_command_line_names_its_flags(
     assert "--dataset 7: no dataset has this number or name" in capsys.readouterr().err.replace("\n", " ")
 
 
-def test_results_that_cannot_be_upgraded(folders: Path) -> None:
-    results = folders / "nnUNetTrainer__nnUNetPlans__2d"
-    with pytest.raises(InputError, match="does not exist"):
-        upgrade_nnunet(results, folders / "out")
-    (results / "fold_0").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"has no plans\.json; give a folder TRAINER__PLANS__CONFIGURATION"):
-        upgrade_nnunet(results, folders / "out")
-    (results / "fold_0" / "checkpoint_final.pth").write_bytes(b"PK")
-    architecture: dict[str, Any] = {"network_class_name": "their.Transformer", "arch_kwargs": {}}
-    plans = {"dataset_name": "Dataset004_Hippocampus", "configurations": {"2d": {"architecture": architecture}}}
-    (results / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(InputError, match=r"2d has the network their\.Transformer; only nnU-Net's own PlainConvUNet"):
-        upgrade_nnunet(results, folders / "out")
+@pytest.mark.parametrize("plans", ["../../y", "/y", "a/b", "..", ""])
+def test_a_name_of_plans_has_no_folder(plans: str, version: Version, folders: Path) -> None:
+    version("2.8.1")
+    for call in (lambda: plan_for_nnunet(4, plans=plans), lambda: upgrade_nnunet("any", "out", plans=plans)):
+        with pytest.raises(InputError, match="plans.*a name without a folder, such as deconvsegPlans"):
+            call()
 
 
-class _Harm:
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return print, ("executed",)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", {"network_weights": _Harm()}, {"weights": {}}, [1]])
-def test_a_checkpoint_is_read_without_running_it(content: Any, tmp_path: Path, capsys: Any) -> None:
-    file = tmp_path / "checkpoint_final.pth"
-    if isinstance(content, bytes):
-        file.write_bytes(content)
-    else:
-        torch.save(content, file)
-    with pytest.raises(
-        InputError, match=r"checkpoint_final\.pth: (is no checkpoint of nnU-Net|has no network_weights)"
-    ):
-        read_weights(file)
-    assert "executed" not in capsys.readouterr().out
-
-
-def test_what_nnunet_logs_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "checkpoint_final.pth"
-    log = {"dice": [np.float32(0.5), np.float64(0.25)], "epoch": np.int64(3), "device": torch.device("cpu")}
-    torch.save({"network_weights": {"head": torch.ones(2)}, "logging": log}, file)
-    assert torch.equal(read_weights(file)["head"], torch.ones(2))
+def test_a_dataset_says_how_many_cases_it_has(version: Version, folders: Path) -> None:
+    version("2.8.1")
+    for name, file in (("nnUNet_raw", "dataset.json"), ("nnUNet_preprocessed", "dataset_fingerprint.json")):
+        (folders / name / "Dataset004_Made").mkdir()
+        (folders / name / "Dataset004_Made" / file).write_text("{}")
+    with pytest.raises(InputError, match=r"dataset\.json: has no 'numTraining'"):
+        plan_for_nnunet(4)

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor
 
-from deconvseg.models import create_model
 from deconvseg.planning import Plan
 from deconvseg.runs import FOLDS, Run
 from deconvseg.system import write_text
@@ -37,11 +36,6 @@ class Trained:
     metrics: Sequence[Mapping[str, float | int | None]] = ()
     train: Sequence[str] = ()
     val: Sequence[str] = ()
-
-
-def check_weights(plan: Plan, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise :class:`~deconvseg.errors.InputError`, which names the ``source``, for weights of another network."""
-    create_model(plan.model.name, **plan.model.config).load_weights(weights, source, "the plan describes")
 
 
 def write_run(folder: Path, plan: Plan, trained: Trained) -> Run:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from deconvseg.integrations.nnunet.installed import FINDS_TRAINERS, check_nnunet
 
-TRAINERS = ("DeconverTrainer", "DTCTrainer")
 _VARIABLE = "nnUNet_extTrainer"
 
 

@@ -10,6 +10,9 @@ from deconvseg.system import package_version
 # The first version whose networks are named by the plans, and the first that looks for trainers outside of itself.
 READS_NETWORKS, FINDS_TRAINERS = (2, 3, 1), (2, 8)
 
+# nnU-Net's names of datasets, which are names of folders too.
+DATASET_NAME = re.compile(r"Dataset\d{3}_[\w.-]+")
+
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -43,7 +46,7 @@ def nnunet_folder(variable: str) -> Path:
 def find_dataset(dataset: int | str) -> str:
     """Return the name of a raw dataset of nnU-Net by its number or name, once its fingerprint was extracted."""
     raw, preprocessed = nnunet_folder("nnUNet_raw"), nnunet_folder("nnUNet_preprocessed")
-    known = sorted(path.name for path in raw.glob("Dataset*") if (path / "dataset.json").is_file())
+    known = sorted(path.name for path in raw.glob("Dataset[0-9][0-9][0-9]_*") if (path / "dataset.json").is_file())
     prefix = f"Dataset{dataset:03d}_" if isinstance(dataset, int) else None
     found = [name for name in known if (name.startswith(prefix) if prefix else name == dataset)]
     if len(found) != 1:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
 from deconvseg.integrations.nnunet.drafting import Drafting
 from deconvseg.integrations.nnunet.installed import READS_NETWORKS, check_nnunet, find_dataset, nnunet_folder
@@ -83,6 +84,10 @@ def plan_for_nnunet(asked: NNUNetPlanOptions) -> NNUNetPlan:
     dataset = find_dataset(asked.dataset)
     if asked.plans == "nnUNetPlans":
         raise InputError("`plans='nnUNetPlans'` are nnU-Net's own: give another name")
+    described = nnunet_folder("nnUNet_raw") / dataset / "dataset.json"
+    cases = read_json_object(described).get("numTraining")
+    if not isinstance(cases, int):
+        raise InputError(f"{described}: has no 'numTraining', a whole number of training cases; add it")
     from deconvseg.integrations.nnunet.planner import create_planner, write_plans
 
     allowed = _GIGABYTES if asked.memory is None else asked.memory / 1e9
@@ -92,7 +97,6 @@ def plan_for_nnunet(asked: NNUNetPlanOptions) -> NNUNetPlan:
     folder = nnunet_folder("nnUNet_preprocessed") / dataset
     file = folder / f"{asked.plans}.json"
     written = json.loads(file.read_text())
-    cases = json.loads((nnunet_folder("nnUNet_raw") / dataset / "dataset.json").read_text())["numTraining"]
     made = []
     for name, label in planner.labels.items():
         if (entry := written["configurations"].get(name)) is not None:

@@ -143,9 +143,14 @@ def _check_folder(folder: Path) -> None:
     )
 
 
+def finished_folds(folder: Path) -> dict[str, Path]:
+    """Return the final checkpoints in a folder of results, by the names of their folds."""
+    return {path.parent.name.removeprefix("fold_"): path for path in sorted(folder.glob(f"fold_*/{FINAL}"))}
+
+
 def _find_folds(folder: Path, asked: Sequence[int | str] | None) -> tuple[Fold, ...]:
     """Return the folds with a final checkpoint: the numbered ones, else the one of all cases, or those given."""
-    trained = {path.parent.name.removeprefix("fold_"): path for path in folder.glob(f"fold_*/{FINAL}")}
+    trained = finished_folds(folder)
     numbered = sorted((name for name in trained if name.isdecimal()), key=int)
     names = (numbered or list(trained)) if asked is None else [str(name) for name in asked]
     if not names:

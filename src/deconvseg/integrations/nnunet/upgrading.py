@@ -4,22 +4,22 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError
-from deconvseg.integrations.nnunet.checkpoints import read_weights
-from deconvseg.integrations.nnunet.installed import nnunet_folder
+from deconvseg.integrations.nnunet.architectures import architecture_of
+from deconvseg.integrations.nnunet.importing import Checkpoint
+from deconvseg.integrations.nnunet.installed import DATASET_NAME, nnunet_folder
 from deconvseg.integrations.nnunet.networks import UpsampledUNet, torch_class
+from deconvseg.integrations.nnunet.results import Configuration, Results, finished_folds
 from deconvseg.nn.upsampling import Upsampling, choose_upsampling
 from deconvseg.options import takes
 from deconvseg.options.nnunet import NNUNET_NETWORKS, NNUNetUpgradeOptions
 from deconvseg.system import atomic_write, does_not_exist, make_folder, write_text
-
-_CHECKPOINT = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
@@ -53,97 +53,91 @@ def upgrade_nnunet(asked: NNUNetUpgradeOptions) -> NNUNetUpgrade:
 
     """
     results, output = Path(asked.results), Path(asked.output)
-    folds = _find_folds(results)
-    plans = read_json_object(results / "plans.json")
-    configuration = results.resolve().name.rpartition("__")[2]
-    upgraded = _with_upsampling(plans, results / "plans.json", asked.upsampling)
-    named = {**upgraded, "plans_name": asked.plans}
-    if configuration not in named["configurations"]:
+    opened = Results.open(results, [*finished_folds(results)] or None)
+    where, dataset = results / "plans.json", opened.plans.dataset_name
+    name = results.resolve().name.rpartition("__")[2]
+    if name not in opened.plans.configurations:
         raise InputError(f"{results}: its name does not end in a configuration of its plans.json; rename it back")
-    file = nnunet_folder("nnUNet_preprocessed") / str(plans["dataset_name"]) / f"{asked.plans}.json"
+    if DATASET_NAME.fullmatch(dataset) is None:
+        raise InputError(f"{where}: dataset_name {dataset!r} is no name such as Dataset004_Hippocampus; correct it")
+    configuration = opened.configuration(name)
+    architecture = _with_upsampling(configuration.architecture, asked.upsampling)
+    if architecture is None:
+        _refuse(configuration.architecture, name, where)
+    named = _renamed(read_json_object(where), asked)
+    file = nnunet_folder("nnUNet_preprocessed") / dataset / f"{asked.plans}.json"
+    if not file.parent.is_dir():
+        raise InputError(f"{does_not_exist(file.parent)}; preprocess the dataset with nnU-Net first")
     if file.is_file() and read_json_object(file) != named:
         raise InputError(f"`plans={asked.plans!r}`: {file} exists and is another; give another name")
-    architecture = _architecture_of(named["configurations"], configuration)
-    made = {}
+    # Tensors are mapped from their files, so all folds are ready before anything is written.
+    ready = {fold.name: _upgrade(configuration, architecture, fold.final, where) for fold in opened.folds}
     make_folder(output)
-    for fold, checkpoint in folds.items():
-        made[fold] = output / f"fold_{fold}.pth"
-        weights = _upgrade(architecture, checkpoint)
+    made = {fold: output / f"fold_{fold}.pth" for fold in ready}
+    for fold, weights in ready.items():
         with atomic_write(made[fold]) as part:
             torch.save({"network_weights": weights}, part)
     write_text(file, json.dumps(named, indent=4) + "\n")
-    return NNUNetUpgrade(file, asked.plans, int(str(plans["dataset_name"])[7:10]), configuration, made)
+    return NNUNetUpgrade(file, asked.plans, int(dataset[7:10]), name, made)
 
 
-def _find_folds(results: Path) -> dict[str, Path]:
-    if not results.is_dir():
-        raise InputError(does_not_exist(results))
-    found = {path.parent.name.removeprefix("fold_"): path for path in sorted(results.glob(f"fold_*/{_CHECKPOINT}"))}
-    if not found or not (results / "plans.json").is_file():
-        missing = _CHECKPOINT if (results / "plans.json").is_file() else "plans.json"
-        raise InputError(
-            f"{results}: has no {missing}; give a folder TRAINER__PLANS__CONFIGURATION whose training is finished"
-        )
-    return found
+def _with_upsampling(architecture: Any, upsampling: Upsampling) -> dict[str, Any] | None:
+    """Return an architecture with another upsampling, or None for a network that is not nnU-Net's own."""
+    if not isinstance(architecture, Mapping):
+        return None
+    package, _, unet = str(architecture.get("network_class_name")).rpartition(".")
+    given, imported = architecture.get("arch_kwargs"), architecture.get("_kw_requires_import")
+    own = package.startswith("dynamic_network_architectures.") and unet in NNUNET_NETWORKS
+    if not own or not isinstance(given, Mapping) or not isinstance(imported, list):
+        return None
+    kept = {key: value for key, value in given.items() if key != "deep_supervision"}
+    return {
+        "network_class_name": f"{__name__.rpartition('.')[0]}.{UpsampledUNet.__name__}",
+        "arch_kwargs": {**kept, "unet": unet, "upsampling": upsampling},
+        "_kw_requires_import": imported,
+    }
 
 
-def _with_upsampling(plans: Mapping[str, Any], where: Path, upsampling: Upsampling) -> dict[str, Any]:
-    """Return plans in which each network of nnU-Net's own has another upsampling."""
+def _refuse(architecture: Mapping[str, Any], name: str, where: Path) -> NoReturn:
+    if "_kw_requires_import" not in architecture:
+        raise InputError(f"{where}: of nnU-Net before 2.3, which names no networks; plan and train again")
+    raise InputError(
+        f"{where}: {name} has the network {architecture.get('network_class_name')}; only nnU-Net's own "
+        f"{' and '.join(NNUNET_NETWORKS)} can be upgraded"
+    )
+
+
+def _renamed(plans: Mapping[str, Any], asked: NNUNetUpgradeOptions) -> dict[str, Any]:
+    """Return plans with their new name and upsampling; configurations with other networks stay as they are.
+
+    All of nnU-Net's own networks are changed, so that several configurations can be upgraded under one name.
+    """
     configurations = {}
     for name, entry in plans["configurations"].items():
-        architecture = entry.get("architecture")
-        if architecture is None:
-            if "inherits_from" not in entry:
-                raise InputError(f"{where}: is of nnU-Net before 2.3, which names no networks; plan and train again")
-            configurations[name] = entry
-            continue
-        unet = str(architecture["network_class_name"]).rpartition(".")[2]
-        if unet not in NNUNET_NETWORKS:
-            raise InputError(
-                f"{where}: {name} has the network {architecture['network_class_name']}; only nnU-Net's own "
-                f"{' and '.join(NNUNET_NETWORKS)} can be upgraded"
-            )
-        kept = {key: value for key, value in architecture["arch_kwargs"].items() if key != "deep_supervision"}
-        changed = {
-            "network_class_name": f"{__name__.rpartition('.')[0]}.{UpsampledUNet.__name__}",
-            "arch_kwargs": {**kept, "unet": unet, "upsampling": upsampling},
-            "_kw_requires_import": architecture["_kw_requires_import"],
-        }
-        configurations[name] = {**entry, "architecture": changed}
-    return {**plans, "configurations": configurations}
+        changed = _with_upsampling(entry.get("architecture"), asked.upsampling)
+        configurations[name] = entry if changed is None else {**entry, "architecture": changed}
+    return {**plans, "configurations": configurations, "plans_name": asked.plans}
 
 
-def _architecture_of(configurations: Mapping[str, Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    """Return the architecture of a configuration, or of the one that it inherits from."""
-    seen: list[str] = []
-    while "architecture" not in configurations[name]:
-        seen.append(name)
-        name = str(configurations[name].get("inherits_from"))
-        if name in seen or name not in configurations:
-            raise InputError(f"configuration {seen[0]}: inherits no architecture; correct plans.json")
-    architecture: Mapping[str, Any] = configurations[name]["architecture"]
-    return architecture
-
-
-def _upgrade(architecture: Mapping[str, Any], checkpoint: Path) -> dict[str, Tensor]:
+def _upgrade(
+    configuration: Configuration, architecture: Mapping[str, Any], checkpoint: Path, where: Path
+) -> dict[str, Tensor]:
     """Return the weights of the network with its new upsampling, from those of nnU-Net's own network."""
-    trained = read_weights(checkpoint)
+    trained = Checkpoint.read(checkpoint).weights
+    kernels = {name: value for name, value in trained.items() if name.endswith(".weight") and value.ndim > 2}
+    heads = [value for name, value in kernels.items() if name.startswith("decoder.seg_layers.")]
+    first = next((value for name, value in kernels.items() if name.startswith("encoder.")), None)
+    if not heads or first is None:
+        raise InputError(f"{checkpoint}: has no encoder, or no decoder.seg_layers: it is not of nnU-Net's own network")
+    ends, dims = (first.shape[1], len(heads[0])), len(configuration.patch_size)
+    # What is not exactly nnU-Net's network of these plans is refused.
+    architecture_of(configuration, *ends, dims, str(where)).weights(trained, str(checkpoint))
     given = dict(architecture["arch_kwargs"])
     for name in architecture["_kw_requires_import"]:
         given[name] = given[name] and torch_class(given[name])
     given["upsampling"] = _from_zero(given["upsampling"])
-    heads = [name for name in trained if name.startswith("decoder.seg_layers.") and name.endswith(".weight")]
-    first = next((value for name, value in trained.items() if name.startswith("encoder.")), None)
-    if not heads or first is None:
-        raise InputError(f"{checkpoint}: has no encoder, or no decoder.seg_layers: it is not of nnU-Net's own network")
-    network = UpsampledUNet(first.shape[1], len(trained[heads[0]]), **given)
-    weights = network.state_dict()
-    for name, source in _sources(weights):
-        if source not in trained or trained[source].shape != weights[name].shape:
-            found = tuple(trained[source].shape) if source in trained else "none"
-            raise InputError(f"{checkpoint}: {source} is {found}, and its plans need {tuple(weights[name].shape)}")
-        weights[name] = trained[source]
-    return weights
+    weights = UpsampledUNet(*ends, **given).state_dict()
+    return {**weights, **{name: trained[source] for name, source in _sources(weights)}}
 
 
 def _from_zero(upsampling: Upsampling) -> Upsampling:

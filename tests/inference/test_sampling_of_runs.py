@@ -198,3 +198,10 @@ def test_the_command_writes_the_picture_and_names_the_layer(
         assert written.width > 4 * written.height / 2
     assert run("-o", str(tmp_path / "seen.jpg")) == 2
     assert "give a name that ends in .png, .pdf or .svg" in capsys.readouterr().err
+
+
+def test_a_network_with_other_axes_is_refused(volume: Path, tmp_path: Path) -> None:
+    config = _config(3, "dtc+transposed", 3)
+    run = volume_run(tmp_path / "run", model=config, axes={"orientation": "stored", "order": [2, 1, 0]})
+    with pytest.raises(InputError, match=r"sees volumes with the axes .*\[?\(?2, 1, 0.* of canonical axes only"):
+        map_sampling(run, volume)

@@ -19,9 +19,9 @@ from plans import tiny_plan
 _SIZES = {"in_channels": 1, "out_channels": 2, "spatial_dims": 2, "widths": [4, 8, 8]}
 
 
-def _run(folder: Path, seed: int, name: str = "deconver", **config: object) -> Path:
+def _run(folder: Path, name: str = "deconver", **config: object) -> Path:
     plan = tiny_plan(model={"name": name, "config": _SIZES})
-    run = Run.create(folder, plan, {"seed": seed, **config}, {"train": [], "val": [], "test": []})
+    run = Run.create(folder, plan, config, {"train": [], "val": [], "test": []})
     torch.manual_seed(99)
     run.save_weights(create_model(name, **plan.model.config).state_dict())
     return folder
@@ -47,8 +47,11 @@ def test_both_networks_are_those_of_the_run(tmp_path: Path, image: Path) -> None
             np.testing.assert_allclose(one.source, other.source, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_that_began_with_other_weights_shows_only_what_it_is_now(tmp_path: Path, image: Path) -> None:
-    assert list(map_sources(_run(tmp_path / "run", seed=0, pretrained="other"), image)) == ["after training"]
+@pytest.mark.parametrize("config", [{"seed": 0, "pretrained": "other"}, {"seed": 0, "imported": {"from": "x"}}, {}])
+def test_a_run_whose_beginning_is_not_its_own_shows_only_what_it_is_now(
+    tmp_path: Path, image: Path, config: dict[str, object]
+) -> None:
+    assert list(map_sources(_run(tmp_path / "run", **config), image)) == ["after training"]
 
 
 def test_a_network_without_deconvolution_is_told(tmp_path: Path, image: Path) -> None:

@@ -30,7 +30,7 @@ _RESAMPLING = {"order_z": 0, "force_separate_z": None}
 
 @contextlib.contextmanager
 def peers() -> Iterator[None]:
-    """Find nnU-Net and what it imports later; it also greets."""
+    """Find nnU-Net and what it imports later, without the lines that it prints when it is imported."""
     sys.path.append(str(Path(sys.prefix) / "peers"))
     try:
         with contextlib.redirect_stdout(io.StringIO()):

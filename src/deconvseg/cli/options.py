@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -107,3 +108,14 @@ def _read(entry: Declared, given: Any) -> Any:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")]
+
+# Of the commands that draw what a network does with one image.
+Shown = Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")]
+Picture = Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")]
+Case = Annotated[str | None, typer.Option("--case", help="The case of a dataset or a folder of images.")]
+Slice = Annotated[
+    int | None,
+    typer.Option(
+        "--slice", min=0, help="Axial slice of a volume, from the feet; by default that with most of the mask."
+    ),
+]

@@ -1,6 +1,5 @@
 """``deconvseg sampling``."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,23 +14,16 @@ def sampling(
     model: Annotated[
         str, typer.Option("-m", "--model", help="A run whose network has DTC or DySample, or a cross-validation.")
     ],
-    image: Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")],
-    case: Annotated[str | None, typer.Option("--case", help="The case of a dataset or a folder of images.")] = None,
+    image: options.Shown,
+    output: options.Picture,
+    case: options.Case = None,
     stage: Annotated[
         int | None,
         typer.Option(
             "--stage", min=1, help="Upsampling to show: 1 is that of the lowest resolution; by default the last."
         ),
     ] = None,
-    slice: Annotated[
-        int | None,
-        typer.Option(
-            "--slice",
-            min=0,
-            help="Axial slice of a volume, from the feet; by default that with most of the mask.",
-        ),
-    ] = None,
+    slice: options.Slice = None,
     **asked: Any,
 ) -> None:
     """Draw where a learned upsampling samples an image: positions, their density and their displacement.

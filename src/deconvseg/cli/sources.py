@@ -1,6 +1,5 @@
 """``deconvseg sources``."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,17 +12,10 @@ from deconvseg.options import PredictOptions
 @options.takes(PredictOptions, "weights")
 def sources(
     model: Annotated[str, typer.Option("-m", "--model", help="A run of a Deconver, or a cross-validation.")],
-    image: Annotated[Path, typer.Option("-i", "--input", help="An image, or a dataset and one of its cases.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write (.png, .pdf, .svg).")],
-    case: Annotated[str | None, typer.Option("--case", help="The case of a dataset or a folder of images.")] = None,
-    slice: Annotated[
-        int | None,
-        typer.Option(
-            "--slice",
-            min=0,
-            help="Axial slice of a volume, from the feet; by default that with most of the mask.",
-        ),
-    ] = None,
+    image: options.Shown,
+    output: options.Picture,
+    case: options.Case = None,
+    slice: options.Slice = None,
     **asked: Any,
 ) -> None:
     """Draw what each deconvolution makes of an image, before and after training: sources, filters, their sum.

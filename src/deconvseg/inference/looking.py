@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 from torch.nn.functional import pad
 
-from deconvseg.data import Image, Normalisation
+from deconvseg.data import Axes, Image, Normalisation
 from deconvseg.errors import InputError, check_choice
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.predictor import Predictor
@@ -62,13 +62,19 @@ def look_at(
     A 2D network that takes any size sees the whole image. Others see one window of the plan's patch size, around the
     mask in the axial ``slice``: slices are those of the image from the feet upwards, by default that with the largest
     part of the mask. ``weights`` are the "final" or the "best" ones, by default those that the recipe chooses; ``case``
-    names one of several images. Raises :class:`~deconvseg.errors.InputError` for several images without it, and for
-    images that cannot be predicted.
+    names one of several images. Raises :class:`~deconvseg.errors.InputError` for several images without it, for images
+    that cannot be predicted, and for a plan whose network sees volumes on other than canonical axes.
     """
     if weights is not None:
         check_choice(weights, get_args(WeightsChoice), "weights")
     run = open_runs(model)[0]
-    plan, network = run.plan, run.network(run.choose_weights(weights))
+    plan = run.plan
+    if plan.spatial_dims == 3 and plan.axes != Axes():
+        raise InputError(
+            f"{run.path}: its network sees volumes with the axes {plan.axes.model_dump()} (`axes` of its plan), and "
+            "axial slices are shown of canonical axes only"
+        )
+    network = run.network(run.choose_weights(weights))
     told = Prediction()
     cases, problems, load = choose_cases(Path(image), plan, [run], names=None if case is None else [case], told=told)
     if len(cases) != 1:

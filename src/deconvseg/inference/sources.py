@@ -27,8 +27,9 @@ def map_sources(
 
     The image is prepared as by a prediction; networks see it as :func:`~deconvseg.inference.map_sampling` describes,
     with its ``slice``, ``weights`` and ``case``. The network before training has the weights that its seed gives; a run
-    that started from other weights has only "after training". Raises :class:`~deconvseg.errors.InputError` for a
-    network without nonnegative deconvolution and an image that cannot be predicted.
+    that started from other weights, or was imported, has only "after training". Raises
+    :class:`~deconvseg.errors.InputError` for a network without nonnegative deconvolution and an image that cannot be
+    predicted.
 
     Example:
         >>> from deconvseg.inference import map_sources
@@ -50,10 +51,10 @@ def map_sources(
 
 
 def _untrained(run: Run) -> Network | None:
-    """Return the network with which the training began, or None if it began with given weights."""
+    """Return the network with which the training began; None if it began with given weights, or if nobody knows."""
     config = run.config
-    if config.get("pretrained") is not None:
+    if "seed" not in config or config.get("pretrained") or config.get("imported"):
         return None
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(config.get("seed", 0)))
+        torch.manual_seed(int(config["seed"]))
         return create_model(run.plan.model.name, **run.plan.model.config).eval()

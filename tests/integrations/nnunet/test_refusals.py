@@ -1,4 +1,4 @@
-"""What is wrong at nnU-Net's door: packages, versions, folders, datasets, networks, results, checkpoints."""
+"""What is wrong, and how it is told: packages, versions, folders, datasets, networks, results, checkpoints."""
 
 from collections.abc import Callable
 from pathlib import Path

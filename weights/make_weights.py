@@ -52,7 +52,9 @@ def add_model(
                 f"{name}: the mean Dice of {len(found.cases)} cases falls from {own.mean_dice:.4f} to "
                 f"{found.mean_dice:.4f} with weights in {stored}; store them in another type (--stored)"
             )
-        package = write_packed(run, packed, stored=stored, name=name, test=found)
+        package = write_packed(
+            run, packed, stored=stored, name=name, scored=("validation" if split == "val" else "test", found)
+        )
         others = sum(file.stat().st_size for file in models.glob(f"*{PACKED_SUFFIX}") if file.name != packed.name)
         if (total := others + packed.stat().st_size) > MOST_BYTES:
             raise DeconvsegError(f"{name}: the package would have {total:,} bytes, more than {MOST_BYTES:,}")
@@ -63,7 +65,7 @@ def add_model(
         )
         further = ["", "## What the storage costs", "", cost, "", "## Training data", "", source]
         plan = read_plan(locate(packed) / "plan.json")
-        card = model_card(package, plan, license=license, source=f"pretrained:{name}", further=further)
+        card = model_card(package, plan, license=license, source=f"pretrained:{name}", further=further, as_stored=True)
         models.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(packed, models / packed.name)
         write_text(models / f"{name}.md", card)

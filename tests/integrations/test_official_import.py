@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from deconvseg.errors import InputError
+from deconvseg.integrations import pack
 from deconvseg.integrations.official import import_official
+from deconvseg.integrations.sharing.card import model_card
 from deconvseg.models import Deconver, load_official
+from deconvseg.runs import Run, locate
 from models.test_official import official_weights
 
 CONFIG = {"spatial_dims": 3, "widths": (8, 16, 32), "depths": (1, 2, 1), "kernel_size": 3}
@@ -55,6 +58,24 @@ def test_every_layout_gives_the_authors_network(tmp_path: Path, layout: str) -> 
     assert [channel.name for channel in plan.channels] == ["DWI", "ADC"]
     assert {channel.normalisation for channel in plan.channels} == {"zscore_nonzero"}
     assert run.finished
+
+
+def test_its_package_says_where_it_comes_from(tmp_path: Path) -> None:
+    torch.save(weights_of(), tmp_path / "doe.pt")
+    run = import_official(tmp_path / "doe.pt", tmp_path / "run", preset="isles22")
+    digest = run.config["imported"]["checkpoint_sha256"]
+    run.update_manifest(command="deconvseg import-official doe.pt -o run")
+    package = pack(run.path, tmp_path / "model.dseg.zip")
+    assert package.command is None
+    assert package.imported == {"origin": "the authors' code of Deconver", "preset": "isles22", "sha256": digest}
+    kept = Run(locate(tmp_path / "model.dseg.zip"))
+    assert kept.config["imported"]["checkpoint_sha256"] == digest
+    assert "seed" not in kept.config
+    assert b"doe" not in (tmp_path / "model.dseg.zip").read_bytes()
+    card = model_card(package, kept.plan, source="hf://me/m")
+    assert "imported from the authors' code of Deconver (preset `isles22`) with" in card
+    assert "trained with" not in card
+    assert "trained by" not in card
 
 
 def test_brats_has_the_authors_order_of_outputs(tmp_path: Path) -> None:

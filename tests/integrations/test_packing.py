@@ -20,6 +20,7 @@ from deconvseg.evaluation import read_operating_points
 from deconvseg.evaluation.threshold import choose_threshold
 from deconvseg.inference import Predictor
 from deconvseg.integrations import pack
+from deconvseg.integrations.sharing.card import model_card
 from deconvseg.runs import Run, locate, open_runs, read_threshold
 from shared_runs import PATIENTS, copy_with_patients, edit_json, fold
 
@@ -135,6 +136,20 @@ def test_versions_labels_and_numbers_stay_if_cases_are_named_like_them(
     assert set(kept.plan.reasons) == set(run.plan.reasons) - {"excluded"}
     assert package.command == kept.manifest["command"]
     assert package.command == "deconvseg train study --fold 1 --epochs=10 --exclude … --image …"
+
+
+def test_a_package_says_that_its_training_began_with_other_weights(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    edit_json(run / "config.json", pretrained="secret.dseg.zip")
+    for place, name in ((run, "once"), (tmp_path / "once.dseg.zip", "twice")):
+        package = pack(place, tmp_path / f"{name}.dseg.zip")
+        assert package.pretrained
+        assert package.imported is None
+        assert Run(locate(tmp_path / f"{name}.dseg.zip")).config["pretrained"]
+        assert b"secret" not in (tmp_path / f"{name}.dseg.zip").read_bytes()
+    plan = Run(run).plan
+    assert "trained from the weights of another model with [deconvseg]" in model_card(package, plan, source="x")
+    assert not pack(trained, tmp_path / "other.dseg.zip").pretrained
 
 
 @pytest.mark.parametrize("stored", ["bfloat16", "float16"])

@@ -59,7 +59,10 @@ class Package(_Part):
         excluded: the number of cases of the dataset that were left out.
         scored_on: the cases of the scores: "validation", "out-of-fold" or "test".
         scores: mean scores with intervals.
-        command: the command that trained it, without paths.
+        command: the command that trained it, without paths; None for an imported model.
+        imported: where an imported model comes from: "origin", and if known "preset" and the "sha256" of its
+            checkpoints; None for one that was trained here.
+        pretrained: whether the training began with the weights of another model.
         files: every file by its name.
 
     """
@@ -74,6 +77,8 @@ class Package(_Part):
     scored_on: Literal["validation", "out-of-fold", "test"] | None = None
     scores: tuple[Score, ...] = ()
     command: str | None = None
+    imported: dict[Literal["origin", "preset", "sha256"], str] | None = None
+    pretrained: bool = False
     files: dict[str, PackagedFile]
 
     @property

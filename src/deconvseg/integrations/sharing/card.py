@@ -21,14 +21,24 @@ _WHICH = {
 
 
 def model_card(
-    package: Package, plan: Plan, *, license: str | None = None, source: str, further: Sequence[str] = ()
+    package: Package,
+    plan: Plan,
+    *,
+    license: str | None = None,
+    source: str,
+    further: Sequence[str] = (),
+    as_stored: bool = False,
 ) -> str:
     """Return the card of a packaged model.
 
     ``source`` is how a prediction names the model, such as ``hf://ORG/NAME``; ``further`` are paragraphs that are added
-    at the end. Texts are data of the plan and of the package, which have no names of cases.
+    at the end. With ``as_stored`` the scores are those of the stored weights, else those of the run's. Texts are data
+    of the plan and of the package, which have no names of cases.
     """
-    return "\n".join([*_header(package, plan, license), "", *_body(package, plan, license, source), *further]) + "\n"
+    return (
+        "\n".join([*_header(package, plan, license), "", *_body(package, plan, license, source, as_stored), *further])
+        + "\n"
+    )
 
 
 def _header(package: Package, plan: Plan, license: str | None) -> Iterator[str]:
@@ -63,15 +73,15 @@ def _metric(score: Score, scored_on: str) -> Iterator[str]:
     yield f"      args: {json.dumps(args)}"
 
 
-def _body(package: Package, plan: Plan, license: str | None, source: str) -> Iterator[str]:
+def _body(package: Package, plan: Plan, license: str | None, source: str, as_stored: bool) -> Iterator[str]:
     classes = ", ".join(structure.name for structure in plan.structures)
     kind = f"the mean of {package.folds} networks of a cross-validation" if package.folds else "one network"
     yield f"# {package.name}"
     yield ""
     yield (
         f"Segments {classes} in {plan.spatial_dims}D images with {number_of(len(plan.channels), 'channel')} "
-        f"({', '.join(channel.name for channel in plan.channels)}): {kind}, `{plan.model.name}`, trained with "
-        f"[deconvseg](https://github.com/deconvseg/deconvseg) {package.deconvseg}."
+        f"({', '.join(channel.name for channel in plan.channels)}): {kind}, `{plan.model.name}`, "
+        f"{_origin(package)} [deconvseg](https://github.com/deconvseg/deconvseg) {package.deconvseg}."
     )
     yield ""
     yield "## How to run it"
@@ -92,7 +102,7 @@ def _body(package: Package, plan: Plan, license: str | None, source: str) -> Ite
         "or executed. A mask is on the grid of its image, with the values of the labels below."
     )
     yield from _data(package, plan)
-    yield from _scores(package)
+    yield from _scores(package, as_stored)
     yield from _limits(package, plan)
     if license is not None:
         yield from (
@@ -101,6 +111,14 @@ def _body(package: Package, plan: Plan, license: str | None, source: str) -> Ite
             "",
             f"The weights are under `{license}`. That of the data may be narrower.",
         )
+
+
+def _origin(package: Package) -> str:
+    """Return how the weights came to be, up to the name of this package."""
+    if package.imported is not None:
+        preset = f" (preset `{package.imported['preset']}`)" if "preset" in package.imported else ""
+        return f"imported from {package.imported['origin']}{preset} with"
+    return f"trained {'from the weights of another model ' if package.pretrained else ''}with"
 
 
 def _data(package: Package, plan: Plan) -> Iterator[str]:
@@ -116,17 +134,19 @@ def _data(package: Package, plan: Plan) -> Iterator[str]:
     size = " × ".join(map(str, plan.resize)) if plan.resize else None
     yield f"| grid of the network | {f'{size} pixels' if size else f'{spacing} mm'} |"
     yield f"| window | {' × '.join(map(str, plan.patch_size))} |"
+    if package.imported is not None and "sha256" in package.imported:
+        yield f"| imported from | checkpoints with the SHA-256 {_cell(package.imported['sha256'])} |"
     if package.command:
         yield f"| trained by | `{_cell(package.command)}` |"
     yield f"| weights | {package.stored} |"
 
 
-def _scores(package: Package) -> Iterator[str]:
+def _scores(package: Package, as_stored: bool) -> Iterator[str]:
     if not package.scores:
         return
     yield from ("", "## Scores", "", f"Means over {_WHICH[package.scored_on or 'validation']}, with the 95 % interval")
     yield "of a bootstrap over cases."
-    if package.stored != "float32" and package.scored_on != "test":
+    if package.stored != "float32" and not as_stored:
         yield f"They were measured with weights in float32; these are in {package.stored}."
     yield from ("", "| class | metric | mean | 95 % interval | cases |", "|---|---|---|---|---|")
     for score in package.scores:
@@ -144,7 +164,8 @@ def _limits(package: Package, plan: Plan) -> Iterator[str]:
             "and diseases may give worse masks, and no score above says how much worse."
         )
     if not package.scores:
-        yield "- It has not been scored on any case that it was not trained on."
+        since = "since its import" if package.imported is not None else "on any case that it was not trained on"
+        yield f"- It has not been scored {since}."
     elif package.scored_on == "validation":
         yield "- Scores on validation cases are not those of an independent test."
     yield f"- It takes {plan.spatial_dims}D images whose channels are the above, in this order."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from deconvseg.errors import InputError
@@ -51,12 +52,17 @@ def pack(asked: PackOptions) -> Package:
 
 
 def write_packed(
-    run: Path, output: Path, *, stored: StoredType = "float32", name: str | None = None, test: Evaluation | None = None
+    run: Path,
+    output: Path,
+    *,
+    stored: StoredType = "float32",
+    name: str | None = None,
+    scored: tuple[Literal["validation", "test"], Evaluation] | None = None,
 ) -> Package:
     """Write a run as one file, as :func:`write_package` writes it to a folder."""
     with TemporaryDirectory(prefix=".pack-", dir=make_folder(output.absolute().parent)) as place:
         folder = Path(place) / "package"
-        package = write_package(run, folder, stored=stored, name=name, test=test)
+        package = write_package(run, folder, stored=stored, name=name, scored=scored)
         with atomic_write(output) as file:
             _write_zip(file, folder, [PACKAGE, *package.files])
     return package

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from deconvseg._version import __version__
 from deconvseg.data import file_sha256
@@ -32,6 +32,7 @@ from deconvseg.text import dump_json
 
 # What a reader of a package needs of the options, and of the manifest.
 _OPTIONS = ("image", "mask", "labels", "foreground", "epochs", "max_seconds", "seed", "fold", "folds")
+_ORIGIN = ("from", "preset", "trainer", "plans", "configuration", "fold", "mirrored_axes", "checkpoint_sha256")
 _PATTERNS = ("image", "mask")
 _RECORDED = ("deconvseg", "python", "packages", "machine", "git_commit", "training")
 _METRICS = ("dsc", "hd95", "nsd")
@@ -39,14 +40,19 @@ _Hashes = Mapping[str | None, str]
 
 
 def write_package(
-    path: Path, folder: Path, *, stored: StoredType = "float32", name: str | None = None, test: Evaluation | None = None
+    path: Path,
+    folder: Path,
+    *,
+    stored: StoredType = "float32",
+    name: str | None = None,
+    scored: tuple[Literal["validation", "test"], Evaluation] | None = None,
 ) -> Package:
     """Write what may be shared of a finished run or cross-validation to an empty folder, and return its description.
 
     These are plans, the weights that the recipe chooses, metrics of the epochs, and the chosen threshold, precision and
     post-processing. Names of cases, paths, options of the machine and the state for resumption are left out. Weights
-    are ``stored`` in another type if asked for, which changes the recorded hashes. ``test`` gives the scores in place
-    of the validation's.
+    are ``stored`` in another type if asked for, which changes the recorded hashes. ``scored`` are scores in place of
+    the run's own, after the name of their cases.
     """
     whole, runs = Run.open(path), open_runs(path)
     for run in runs:
@@ -63,7 +69,7 @@ def write_package(
         empty: dict[str, list[str]] = {part: [] for part in ("train", "val", "test")}
         _write_json(folder / FOLDS, [empty] * len(runs))
         _write_manifest(whole, folder, names, {})
-    found = test or _evaluation(whole)
+    scored_on, found = scored or ("out-of-fold" if folds else "validation", _evaluation(whole))
     package = Package(
         name=package_name(path.absolute().name if name is None else name),
         deconvseg=__version__,
@@ -71,9 +77,11 @@ def write_package(
         stored=stored,
         cases=_count_cases(whole),
         excluded=len(whole.plan.excluded),
-        scored_on=None if found is None else "test" if test is not None else "out-of-fold" if folds else "validation",
+        scored_on=None if found is None else scored_on,
         scores=() if found is None else tuple(scores_of(found)),
         command=_command(whole, names),
+        imported=_imported(runs),
+        pretrained=any(run.config.get("pretrained") is not None for run in runs),
         files={
             file.relative_to(folder).as_posix(): PackagedFile(bytes=file.stat().st_size, sha256=file_sha256(file))
             for file in sorted(folder.rglob("*"))
@@ -105,7 +113,7 @@ def _write_settings(run: Run, folder: Path, names: CaseNames, hashes: _Hashes) -
     _write_json(folder / "plan.json", names.remove_from_plan(run.plan).model_dump(mode="json"))
     options = {key: run.config.get(key) for key in _OPTIONS if key in run.config}
     patterns = {key: names.remove_from_patterns(options[key]) for key in _PATTERNS if key in options}
-    _write_json(folder / "config.json", options | patterns)
+    _write_json(folder / "config.json", options | patterns | _start(run))
     _write_json(folder / "splits.json", {"train": [], "val": [], "test": []})
     if (threshold := read_threshold(run.path)) is not None:
         how = names.remove(threshold.how)
@@ -141,7 +149,30 @@ def _count_cases(run: Run) -> dict[Any, int]:
 def _command(run: Run, names: CaseNames) -> str | None:
     """Return the command that trained a run, without paths and names of cases."""
     command = run.manifest.get("command")
-    return names.remove_from_command(command) if isinstance(command, str) else None
+    if not isinstance(command, str) or "imported" in run.config:
+        return None
+    return names.remove_from_command(command)
+
+
+def _start(run: Run) -> dict[str, Any]:
+    """Return what the options say of the origin of the weights, without names of files."""
+    start: dict[str, Any] = {}
+    if (origin := run.config.get("imported")) is not None:
+        start["imported"] = {key: origin[key] for key in _ORIGIN if key in origin}
+    if run.config.get("pretrained") is not None:
+        # The path is left out; that the training began with other weights is not.
+        start["pretrained"] = "…"
+    return start
+
+
+def _imported(runs: Sequence[Run]) -> dict[Any, str] | None:
+    """Return where imported weights come from, with the hashes of all checkpoints; None for other runs."""
+    origins = [origin for run in runs if (origin := run.config.get("imported")) is not None]
+    if not origins:
+        return None
+    hashes = " ".join(str(origin["checkpoint_sha256"]) for origin in origins if "checkpoint_sha256" in origin)
+    found = {"origin": origins[0].get("from", "another program"), "preset": origins[0].get("preset"), "sha256": hashes}
+    return {key: str(value) for key, value in found.items() if value}
 
 
 def _evaluation(run: Run) -> Evaluation | None:

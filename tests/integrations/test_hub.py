@@ -1,5 +1,6 @@
 """Runs on the hub, by the hub's own client against a small server of its endpoints on this machine."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,11 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import deconvseg
+from deconvseg.cli.app import _KEPT, _command, app
 from deconvseg.data import read_image
 from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
 from deconvseg.integrations import push
+from deconvseg.integrations.hub.client import explaining
 from deconvseg.runs import Run, locate, locating
 from hub_server import TOKEN, HubServer
 from shared_runs import PATIENTS, copy_with_patients, fold
@@ -97,6 +101,43 @@ def test_a_cross_validation_replaces_a_run(pushed: HubServer, trained: Path, tmp
     assert {name.partition("/")[0] for name in names if "/" in name} == {"fold_0", "fold_1"}
     assert "weights.safetensors" not in names
     assert (locate(f"hf://{NAME}") / "fold_1" / "weights.safetensors").is_file()
+
+
+def test_a_second_push_keeps_the_card_and_files_of_others(pushed: HubServer, trained: Path) -> None:
+    files = pushed.repositories[NAME]["main"][-1][1]
+    files |= {"README.md": b"mine", "tokenizer.json": b"{}", "fold_7/plan.json": b"{}"}
+    push(trained, NAME, license="mit")
+    names = pushed.files(NAME)
+    assert names["README.md"] == b"mine"
+    assert "tokenizer.json" in names
+    assert "fold_7/plan.json" not in names
+    assert "weights.safetensors" in names
+    push(trained, NAME, license="mit", replace_card=True)
+    assert b'license: "mit"' in pushed.files(NAME)["README.md"]
+
+
+@pytest.mark.parametrize("name", ["contract.json", "threshold.json", "fold_0/postprocessing.json"])
+def test_a_file_of_a_run_that_is_not_listed_is_refused(pushed: HubServer, name: str) -> None:
+    folder = locate(f"hf://{NAME}")
+    (folder / "LICENSE").write_text("text")
+    locating._fetch.cache_clear()
+    assert locate(f"hf://{NAME}") == folder
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{}")
+    locating._fetch.cache_clear()
+    with pytest.raises(InputError, match=f"{name} is not listed in its package.json"):
+        locate(f"hf://{NAME}")
+
+
+def test_only_errors_of_the_network_speak_of_the_connection() -> None:
+    for lost in (hub.errors.HTTPError("lost"), ConnectionResetError("lost")):
+        with pytest.raises(DeconvsegError, match="lost; check the connection"), explaining("a/b"):
+            raise lost
+    with pytest.raises(DeconvsegError, match="/cache/blob") as raised, explaining("a/b"):
+        raise OSError(errno.ENOSPC, "No space left on device", "/cache/blob")
+    assert "connection" not in str(raised.value)
+    with pytest.raises(ZeroDivisionError), explaining("a/b"):
+        _ = 1 / 0
 
 
 def test_nothing_that_is_sent_names_a_case(server: HubServer, trained: Path, tmp_path: Path) -> None:
@@ -215,6 +256,15 @@ def test_a_dry_run_sends_nothing(server: HubServer, trained: Path, tmp_path: Pat
     assert deconvseg.load_network(tmp_path / "model", device="cpu").out_channels == 2
     with pytest.raises(InputError, match="exists already"):
         push(trained, NAME, license="mit", dry_run=tmp_path / "model")
+
+
+def test_the_command_says_that_a_dry_run_sent_nothing(trained: Path, tmp_path: Path) -> None:
+    arguments = ["hub", "push", str(trained), NAME, "--license", "mit", "--dry-run", str(tmp_path / "model")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"nothing was sent to hf://{NAME}" in done.stdout
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "model")
+    assert "push again" in _KEPT[_command(arguments)]
 
 
 def test_without_the_client_the_error_names_the_extra(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:

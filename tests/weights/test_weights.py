@@ -126,6 +126,30 @@ def test_the_card_has_the_scores_of_the_packed_weights_and_what_their_storage_co
     assert f"| disc | Dice | {dice.mean:.4g} | {dice.ci95[0]:.4g} to {dice.ci95[1]:.4g} | 2 |" in card
 
 
+def test_validation_cases_are_named_as_such(trained: Path, discs: Path, tmp_path: Path) -> None:
+    splits = discs / "splits.json"
+    package = make_weights.add_model(trained, discs, splits=splits, models=tmp_path, split="val", **ABOUT)
+    assert package.scored_on == "validation"
+    card = (tmp_path / "discs.md").read_text()
+    assert "Means over the validation cases" in card
+    assert "measured with weights in float32" not in card
+    assert "not used before" not in card
+
+
+def test_a_damaged_model_leaves_the_others_in_the_list(
+    fresh: None, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DECONVSEG_PLUGINS", "0")
+    (tmp_path / "bad.dseg.zip").write_bytes(b"no zip")
+    pretrained.register_pretrained("bad", tmp_path / "bad.dseg.zip")
+    pretrained.register_pretrained("ok\x1b[31m", made / "discs.dseg.zip")
+    listed = CliRunner().invoke(app, ["models", "--pretrained"])
+    assert listed.exit_code == 0
+    assert listed.stdout.startswith("pretrained:ok")
+    assert "\x1b" not in listed.stdout
+    assert "pretrained:bad" in listed.stderr
+
+
 def test_a_model_that_loses_or_weighs_too_much_is_refused(
     trained: Path, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

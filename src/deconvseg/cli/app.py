@@ -79,6 +79,7 @@ _KEPT = {
         ("reproduce", "compare"), "the table so far and the finished cells are kept; continue with --resume"
     ),
     "convert": "converted cases are kept; continue with the same command",
+    "push": "the repository has no part of the model, unless its commit was just made; push again",
     "predict": "finished masks are kept; predict the others with --continue",
     **dict.fromkeys(
         ("plan", "evaluate", "report", "export", "pack", "sampling", "sources", "complexity", "check"),
@@ -169,7 +170,7 @@ def _end_line(code: int) -> None:
 def _command(arguments: Sequence[str]) -> str:
     """Return the name of the command in the arguments."""
     names = [argument for argument in arguments if not argument.startswith("-")][:2]
-    return names[-1] if names[:1] in (["data"], ["nnunet"]) else "".join(names[:1])
+    return names[-1] if names[:1] in (["data"], ["nnunet"], ["hub"]) else "".join(names[:1])
 
 
 def _end_tidily() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deconvseg.cli import options
-from deconvseg.cli.console import print_json
+from deconvseg.cli.console import echo, print_json, warn
 from deconvseg.text import number_of
 from deconvseg.units import format_bytes
 
@@ -68,16 +68,20 @@ def models(
 
 def _list_pretrained(json: bool) -> None:
     """Print the models that ``predict -m pretrained:NAME`` takes."""
+    from deconvseg.errors import InputError
     from deconvseg.runs import list_pretrained, read_packed
 
-    found = {name: read_packed(file) for name, file in list_pretrained().items()}
+    installed, found = list_pretrained(), {}
+    for name, file in installed.items():
+        try:
+            found[name] = read_packed(file)
+        except InputError as problem:
+            warn(f"pretrained:{name}: {problem}")
     if json:
         print_json({name: package.model_dump(mode="json") for name, package in found.items()})
         return
-    if not found:
-        typer.echo(
-            "no pretrained models are installed; install deconvseg-weights (in the repository: pip install ./weights)"
-        )
+    if not installed:
+        echo("no pretrained models are installed; install deconvseg-weights (in the repository: pip install ./weights)")
     for name, package in found.items():
         dice = [score for score in package.scores if score.metric == "Dice"]
         scored = "not scored"
@@ -86,7 +90,7 @@ def _list_pretrained(json: bool) -> None:
             cases = number_of(dice[-1].cases, f"{package.scored_on} case")
             scored = f"Dice of {dice[-1].structure} {dice[-1].mean:.3f}{interval} on {cases}"
         folds = f"{number_of(package.folds, 'fold')}, " if package.folds else ""
-        typer.echo(f"pretrained:{name}: {scored}; {folds}{format_bytes(package.bytes)} in {package.stored}")
+        echo(f"pretrained:{name}: {scored}; {folds}{format_bytes(package.bytes)} in {package.stored}")
 
 
 def doctor(json: options.Json = False) -> None:

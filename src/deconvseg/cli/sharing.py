@@ -42,6 +42,10 @@ def push(json: options.Json = False, **asked: Any) -> None:
 
     pushed = push(**asked, console=Terminal())
     if json:
-        print_json({"repository": pushed.repository, "commit": pushed.commit, "url": pushed.url})
+        folder = None if asked["dry_run"] is None else str(asked["dry_run"])
+        print_json({"repository": pushed.repository, "commit": pushed.commit, "url": pushed.url, "dry_run": folder})
+    elif asked["dry_run"] is not None:
+        echo(f"nothing was sent to {pushed.url}; its files are in the folder:")
+        echo_path(asked["dry_run"])
     else:
         echo(pushed.url)

@@ -51,6 +51,7 @@ class PushOptions(SharingOptions):
         None
     )
     private: Annotated[bool, Option("Make a new repository private.", FLAG)] = False
+    replace_card: Annotated[bool, Option("Replace the model card, README.md, of the repository.", FLAG)] = False
     dry_run: Annotated[_Path | None, Option("Write the files to this new folder instead, and send nothing.", PLACE)] = (
         None
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
-from deconvseg.system import first_line
+from deconvseg.system import first_line, writing_error
 
 
 def import_client() -> Any:
@@ -60,7 +62,18 @@ def explaining(name: str, *, writing: bool = False) -> Iterator[None]:
             what = "write to it" if writing else "read it"
             raise InputError(f"hf://{name}: the token may not {what} (HTTP {status}); {who}") from error
         raise DeconvsegError(f"hf://{name}: the hub answered: {first_line(error)}; try again later") from error
-    except Exception as error:  # those of the network have no common type across versions of the client
+    except _transport_errors(errors) as error:
         raise DeconvsegError(
             f"hf://{name}: {type(error).__name__}: {first_line(error)}; check the connection and HF_ENDPOINT"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        cache = import_client().constants.HF_HUB_CACHE
+        raise writing_error(Path(error.filename or cache), error) from error
+
+
+def _transport_errors(errors: Any) -> tuple[type[Exception], ...]:
+    """Return the errors of the network: those of the library that the client's version sends requests with."""
+    bases = [base for base in errors.HfHubHTTPError.__mro__ if base.__module__ != "builtins"]
+    return (*bases, ConnectionError, TimeoutError)

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from deconvseg.errors import InputError
 from deconvseg.inference import CONTRACT
@@ -18,6 +19,7 @@ from deconvseg.options import PushOptions, takes
 from deconvseg.planning import read_plan
 from deconvseg.progress import choose_console
 from deconvseg.runs import locate
+from deconvseg.runs.package import is_packaged_name
 from deconvseg.system import write_text
 
 CARD = "README.md"
@@ -41,7 +43,8 @@ def push(asked: PushOptions) -> Pushed:
     The repository, which is made if it does not exist, gets the files of :func:`pack` and a model card (README.md):
     data in figures, scores with intervals, limits, and how to run it. Names of cases, paths and the state to resume the
     training are not sent. The hub's own client sends it: its token is that of ``HF_TOKEN`` or of ``hf auth login``, and
-    ``HF_ENDPOINT`` is another hub. All files are one commit.
+    ``HF_ENDPOINT`` is another hub. All files are one commit, which removes those of an earlier model and no others. A
+    card that the repository has is kept, unless ``replace_card`` is given.
 
     With ``dry_run`` the files are written to a folder, to be read before they are sent. Raises
     :class:`~deconvseg.errors.InputError` without a ``license``, for an unfinished run, and for a repository that the
@@ -79,19 +82,29 @@ def push(asked: PushOptions) -> Pushed:
         if hub is None:
             return Pushed(repository, f"hf://{repository}")
         with explaining(repository, writing=True), console.track(f"sending to hf://{repository}"):
-            api = hub.HfApi(library_name="deconvseg")
-            api.create_repo(repository, private=asked.private or None, exist_ok=True)
-            if asked.revision is not None:
-                api.create_branch(repository, branch=asked.revision, exist_ok=True)
-            commit = api.upload_folder(
-                repo_id=repository,
-                folder_path=folder,
-                revision=asked.revision,
-                commit_message="Upload a model of deconvseg",
-                # Files of an earlier model, such as its further folds.
-                delete_patterns=["*.json", "*.jsonl", "*.safetensors"],
-            )
-            return Pushed(repository, f"{api.endpoint}/{repository}", commit.oid)
+            pushed, kept = _send(hub.HfApi(library_name="deconvseg"), repository, folder, asked)
+    if kept:
+        console.say(f"the repository keeps its {CARD}; the new one is written with `replace_card=True`")
+    return pushed
+
+
+def _send(api: Any, repository: str, folder: Path, asked: PushOptions) -> tuple[Pushed, bool]:
+    """Send a folder as one commit; return it, and whether the repository keeps its card."""
+    api.create_repo(repository, private=asked.private or None, exist_ok=True)
+    if asked.revision is not None:
+        api.create_branch(repository, branch=asked.revision, exist_ok=True)
+    present = api.list_repo_files(repository, revision=asked.revision)
+    kept = CARD in present and not asked.replace_card
+    commit = api.upload_folder(
+        repo_id=repository,
+        folder_path=folder,
+        revision=asked.revision,
+        commit_message="Upload a model of deconvseg",
+        ignore_patterns=[CARD] if kept else None,
+        # Files of an earlier model, such as its further folds.
+        delete_patterns=[name for name in present if is_packaged_name(name)],
+    )
+    return Pushed(repository, f"{api.endpoint}/{repository}", commit.oid), kept
 
 
 def _write(run: Path, folder: Path, asked: PushOptions, repository: str, license: str) -> None:

@@ -18,7 +18,7 @@ from deconvseg.training.tracking import Status
 
 _EXPERIMENT = "deconvseg"
 _STORE, _ARTIFACTS = "mlflow.db", "mlartifacts"
-# A server that does not answer holds up the start of a training once, for less than a minute.
+# A server that does not answer holds up the start of a training once, for a minute or two at most.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _STORE_SECONDS = 300.0
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}

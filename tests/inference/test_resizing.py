@@ -119,6 +119,9 @@ def test_networks_of_other_margins_are_not_averaged_and_those_of_other_sizes_are
     cropping = plan.with_values({"crop_margin": 10})
     with pytest.raises(InputError, match="model 1: its plan has the crop_margin 10, but that of model 0 has null"):
         Predictor([(network, plan), (network, cropping)])
+    for key, value, own in (("axes.order", [1, 0], r"\[1, 0\]"), ("inference.average", "logits", "logits")):
+        with pytest.raises(InputError, match=rf"model 1: its plan has the {key} {own}, but that of model 0 has \w+"):
+            Predictor([(network, plan), (network, plan.with_values({key: value}))])
     image = image_of((17, 12))
     both = Predictor([(network, resized(plan, (9, 9))), (network, resized(plan, (16, 5)))])
     alone = [Predictor([(network, resized(plan, size))]).probabilities(image) for size in ((9, 9), (16, 5))]

@@ -39,18 +39,17 @@ def check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
                 f"{name}: its classes {plan.output_names} differ from those of {names[0]}, {first.output_names}; "
                 "average only runs that were trained on the same labels"
             )
-        if plan.crop_margin != first.crop_margin:
-            raise InputError(
-                f"{name}: its plan has the crop_margin {_margin(plan)}, but that of {names[0]} has {_margin(first)}; "
-                "average only runs that were trained with the same one"
-            )
-        differing = (
-            "axes" if (plan.axes.orientation, plan.axes.order) != (first.axes.orientation, first.axes.order) else None
-        )
-        if plan.inference.average != first.inference.average:
-            differing = "inference.average"
-        if differing is not None:
-            raise InputError(f"{name}: its plan has other {differing} than that of {names[0]}; predict them one by one")
+        for key, own, other in (
+            ("crop_margin", _margin(plan), _margin(first)),
+            ("axes.orientation", plan.axes.orientation, first.axes.orientation),
+            ("axes.order", _order(plan), _order(first)),
+            ("inference.average", plan.inference.average, first.inference.average),
+        ):
+            if own != other:
+                raise InputError(
+                    f"{name}: its plan has the {key} {own}, but that of {names[0]} has {other}; average only runs with "
+                    "the same one, or predict them one by one"
+                )
         wanted = [channel.name for channel in plan.channels]
         if len(wanted) > 1 and channel_order(given, wanted) != tuple(range(len(given))):
             raise InputError(
@@ -61,6 +60,10 @@ def check_alike(names: Sequence[str], plans: Sequence[Plan]) -> None:
 
 def _margin(plan: Plan) -> str:
     return "null (not at all)" if plan.crop_margin is None else str(plan.crop_margin)
+
+
+def _order(plan: Plan) -> str:
+    return "null (as in the image)" if plan.axes.order is None else str(list(plan.axes.order))
 
 
 def check_steps(postprocessing: Postprocessing, plan: Plan) -> None:

@@ -19,6 +19,7 @@ from deconvseg.models.per_stage import check_ends
 from deconvseg.models.registry import register_model
 from deconvseg.nn.norm import use_own_norms
 from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 ARCHITECTURES = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
 
@@ -129,8 +130,10 @@ def build_architecture(
         )
     try:
         built = constructor(input_channels=in_channels, num_classes=out_channels, **layers)
-    except (AssertionError, AttributeError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"{architecture}: its arguments do not fit each other: {error}") from error
+        if uneven := [stride for stride in built.encoder.strides if not _fits(stride, spatial_dims)]:
+            raise ValueError(f"strides {uneven[0]} for {spatial_dims} axes")
+    except FOREIGN_ERRORS as error:
+        raise InputError(f"{architecture}: its arguments do not fit each other: {first_line(error)}") from error
     built.apply(built.initialize)
     return built
 
@@ -151,6 +154,10 @@ def _layer(name: str, value: Any) -> Any:
         raise InputError(f"{name}={value!r}: not a layer of torch.nn; known are {', '.join(known)}")
     check_choice(found, known, name)
     return known[found]
+
+
+def _fits(stride: int | Sequence[int], spatial_dims: int) -> bool:
+    return isinstance(stride, int) or len(stride) == spatial_dims
 
 
 def _along(strides: Sequence[Any], axis: int) -> list[int]:

@@ -14,6 +14,7 @@ from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.integrations.nnunet.results import Configuration
 from deconvseg.models import create_model, list_models
 from deconvseg.models.nnunet_architecture import ARCHITECTURES, NNUNetArchitecture, build_architecture
+from deconvseg.system import FOREIGN_ERRORS, first_line
 
 _PACKAGE = "dynamic_network_architectures."
 _OWN = "deconvseg.integrations."
@@ -84,8 +85,8 @@ def architecture_of(
             create_model(made.model["name"], **made.model["config"])
     except MissingPackageError:
         raise
-    except (InputError, KeyError) as error:
-        raise InputError(f"{where}: architecture: {str(error) or type(error).__name__}") from error
+    except FOREIGN_ERRORS as error:
+        raise InputError(f"{where}: architecture: {first_line(error)}") from error
     if dims == spatial_dims:
         return made
     # The 2D network sees the slices of a volume.

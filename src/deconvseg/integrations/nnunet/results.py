@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from deconvseg.data import read_json_object
 from deconvseg.errors import InputError, check_choice
@@ -37,6 +37,21 @@ class Configuration(BaseModel):
     previous_stage: str | None = None
 
 
+class _Former(BaseModel):
+    """The entries of a configuration before nnU-Net 2.3 that describe its network."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    UNet_class_name: str
+    UNet_base_num_features: int
+    unet_max_num_features: int
+    patch_size: list[int]
+    n_conv_per_stage_encoder: list[int]
+    n_conv_per_stage_decoder: list[int]
+    conv_kernel_sizes: list[list[int]]
+    pool_op_kernel_sizes: list[list[int]]
+
+
 class Intensities(BaseModel):
     """The foreground statistics of a channel."""
 
@@ -57,7 +72,7 @@ class Plans(BaseModel):
     plans_name: str = "nnUNetPlans"
     image_reader_writer: str
     transpose_forward: list[int]
-    original_median_spacing_after_transp: list[float]
+    original_median_spacing_after_transp: Annotated[list[float], Field(min_length=3, max_length=3)]
     label_manager: str = "LabelManager"
     foreground_intensity_properties_per_channel: dict[str, dict[str, Any]] = {}
     configurations: dict[str, dict[str, Any]]
@@ -122,7 +137,7 @@ class Results:
     def configuration(self, name: str) -> Configuration:
         """Return a configuration by name, with what it inherits from others."""
         where = self.folder / _PLANS
-        tree = _with_architecture(_inherited(self.plans.configurations, name, where))
+        tree = _with_architecture(_inherited(self.plans.configurations, name, where), where)
         check_entries(where, tree, Configuration)
         return Configuration.model_validate(tree)
 
@@ -188,21 +203,23 @@ def _current_plans(plans: Mapping[str, Any]) -> dict[str, Any]:
     return {**plans, name: plans.get(name, plans.get(former, {}))}
 
 
-def _with_architecture(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _with_architecture(tree: Mapping[str, Any], where: Path) -> dict[str, Any]:
     """Return a configuration with its architecture as an entry; before nnU-Net 2.3 its parts were entries."""
     if "architecture" in tree or "UNet_class_name" not in tree:
         return dict(tree)
-    kind, dims = str(tree["UNet_class_name"]), len(tree["patch_size"])
-    stages = len(tree["n_conv_per_stage_encoder"])
-    first, most = tree["UNet_base_num_features"], tree["unet_max_num_features"]
+    check_entries(where, tree, _Former)
+    former = _Former.model_validate(tree)
+    kind, dims, stages = former.UNet_class_name, len(former.patch_size), len(former.n_conv_per_stage_encoder)
+    first, most = former.UNet_base_num_features, former.unet_max_num_features
+    per_stage = "n_blocks_per_stage" if kind == "ResidualEncoderUNet" else "n_conv_per_stage"
     arguments = {
         "n_stages": stages,
         "features_per_stage": [min(first * 2**stage, most) for stage in range(stages)],
         "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-        "kernel_sizes": tree["conv_kernel_sizes"],
-        "strides": tree["pool_op_kernel_sizes"],
-        "n_blocks_per_stage" if kind == "ResidualEncoderUNet" else "n_conv_per_stage": tree["n_conv_per_stage_encoder"],
-        "n_conv_per_stage_decoder": tree["n_conv_per_stage_decoder"],
+        "kernel_sizes": former.conv_kernel_sizes,
+        "strides": former.pool_op_kernel_sizes,
+        per_stage: former.n_conv_per_stage_encoder,
+        "n_conv_per_stage_decoder": former.n_conv_per_stage_decoder,
         "conv_bias": True,
         "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
         "norm_op_kwargs": {"eps": 1e-05, "affine": True},

@@ -188,6 +188,16 @@ def write_scan(
     nib.save(image.as_reoriented(turn), file)
 
 
+def write_picture(file: Path, shape: Sequence[int], channels: int, seed: int) -> None:
+    """Write a grey or colour picture of smooth noise."""
+    from PIL import Image
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(seed).normal(size=(*shape, channels))
+    pixels = np.clip(128 + 150 * gaussian_filter(noise, (2, 2, 0)), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels.squeeze()).save(file)
+
+
 def predict_with_nnunet(predictor: Any, results: Path, images: Path, output: Path, folds: Sequence[str]) -> None:
     """Write nnU-Net's masks, as ``nnUNetv2_predict`` on a CPU does without further processes."""
     output.mkdir()

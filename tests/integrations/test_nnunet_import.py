@@ -1,8 +1,5 @@
-"""Runs made of nnU-Net's models: the masks of nnU-Net itself, and what is refused."""
+"""Runs made of nnU-Net's models: the masks of nnU-Net itself."""
 
-import json
-import pickle
-import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -11,15 +8,16 @@ import pytest
 import torch
 
 import deconvseg
+from deconvseg.data import read_image, read_label_map
 from deconvseg.errors import InputError
 from deconvseg.models import create_model
 from deconvseg.planning import read_plan
 from deconvseg.runs import Run
-from integrations.nnunet_results import Model, dice_of, import_predictor, predict_with_nnunet, write_scan
+from integrations.nnunet_results import Model, dice_of, import_predictor, predict_with_nnunet, write_picture, write_scan
 from nnunet_peer import add_hippocampus, make_nnunet
 
 peer = import_predictor()
-from deconvseg.integrations import PlannedNetwork, UpsampledUNet, import_nnunet  # noqa: E402
+from deconvseg.integrations import PlannedNetwork, UpsampledUNet, import_nnunet, pack  # noqa: E402
 from deconvseg.integrations.nnunet.architectures import architecture_of  # noqa: E402
 from deconvseg.integrations.nnunet.results import Configuration  # noqa: E402
 
@@ -98,6 +96,45 @@ def test_masks_are_those_of_nnunet(tmp_path: Path, name: str) -> None:
     assert min(dice) >= 0.999
 
 
+@pytest.mark.parametrize(
+    ("channels", "scheme"),
+    [
+        (("grey",), "ZScoreNormalization"),
+        (("R", "G", "B"), "ZScoreNormalization"),
+        (("rgb_to_0_1",) * 3, "RGBTo01Normalization"),
+    ],
+    ids=["grey", "colour", "colour by its scheme"],
+)
+def test_masks_of_pictures_have_the_names_and_labels_of_nnunet(
+    tmp_path: Path, channels: tuple[str, ...], scheme: str
+) -> None:
+    model = Model(
+        channels=channels,
+        schemes=(scheme,) * len(channels),
+        masked=(False,) * len(channels),
+        spacing=(1.0, 1.0),
+        median=(999.0, 1.0, 1.0),
+        patch=(16, 24),
+        mirrored=(0, 1),
+        reader="NaturalImage2DIO",
+        ending=".png",
+    )
+    results, images = model.write(tmp_path / "results"), tmp_path / "imagesTs"
+    images.mkdir()
+    for seed, name in enumerate(("case", "other")):
+        write_picture(images / f"{name}_0000.png", (38, 45), len(channels), seed)
+    predict_with_nnunet(peer, results, images, tmp_path / "theirs", model.folds)
+    import_nnunet(results, tmp_path / "run")
+    done = deconvseg.predict(images, tmp_path / "run", tmp_path / "ours", device="cpu")
+    assert [path.name for path in done.written] == ["case.png", "other.png"]
+    for file in done.written:
+        ours, theirs = (read_label_map(folder / file.name).pixels for folder in (file.parent, tmp_path / "theirs"))
+        assert len(np.unique(theirs)) > 1
+        assert min(dice_of(ours, theirs, least=100)) >= 0.999
+    # The masks belong to those of nnU-Net by their names.
+    assert deconvseg.evaluate(tmp_path / "theirs", tmp_path / "ours", run=tmp_path / "run").mean_dice > 0.999
+
+
 def _flat_first_axis(model: Model) -> dict:
     """An architecture that does not shrink the first axis, so that windows of odd length are possible."""
     architecture = Model.plans(model)["configurations"]["chosen"]["architecture"]
@@ -123,6 +160,18 @@ def test_a_run_says_where_it_comes_from(results: Path, tmp_path: Path) -> None:
     assert plan.inference.average == "logits"
 
 
+def test_several_folds_are_packed_as_a_cross_validation(results: Path, tmp_path: Path) -> None:
+    import_nnunet(results, tmp_path / "run")
+    whole = Run.open(tmp_path / "run")
+    assert (whole.finished, whole.config["folds"], whole.splits["test"]) == (True, 2, [])
+    assert pack(tmp_path / "run", tmp_path / "run.dseg.zip").folds == 2
+    write_scan(tmp_path / "scan.nii.gz", (20, 26, 18), (1.0, 1.0, 1.0))
+    image = read_image(tmp_path / "scan.nii.gz")
+    own, packed = (deconvseg.predict(image, tmp_path / name, device="cpu") for name in ("run", "run.dseg.zip"))
+    assert own.pixels.any()
+    np.testing.assert_array_equal(packed.pixels, own.pixels)
+
+
 def test_one_fold_becomes_one_run(results: Path, tmp_path: Path) -> None:
     (run,) = import_nnunet(results, tmp_path / "run", folds=[2])
     assert run.path == tmp_path / "run"
@@ -133,95 +182,6 @@ def test_an_export_of_it_is_refused(results: Path, tmp_path: Path) -> None:
     import_nnunet(results, tmp_path / "run", folds=[0])
     with pytest.raises(InputError, match="its plan has axes of its own"):
         deconvseg.export(tmp_path / "run", tmp_path / "exported", format="torch-export")
-
-
-def change_plans(folder: Path, change) -> None:
-    plans = json.loads((folder / "plans.json").read_text())
-    change(plans, plans["configurations"]["chosen"])
-    (folder / "plans.json").write_text(json.dumps(plans))
-
-
-BAD_PLANS = {
-    "a network class of one's own": (
-        lambda plans, one: one["architecture"].update(network_class_name="my.package.Network"),
-        "network_class_name is my.package.Network, which this package does not have, and no class is loaded by its",
-    ),
-    "a preprocessor of one's own": (
-        lambda plans, one: one.update(preprocessor_name="MyPreprocessor"),
-        "preprocessor_name is MyPreprocessor, code that this package does not have",
-    ),
-    "a function of one's own": (
-        lambda plans, one: one.update(resampling_fn_data="my_function"),
-        "no function is loaded by its name; .*resampling_fn_data 'my_function' is unknown",
-    ),
-    "a layer of no network": (
-        lambda plans, one: one["architecture"]["arch_kwargs"].update(nonlin="os.system"),
-        "nonlin='os.system': not a layer of torch.nn",
-    ),
-    "a cascade": (lambda plans, one: one.update(previous_stage="3d_lowres"), "second stage of a cascade"),
-    "another scheme": (
-        lambda plans, one: one.update(normalization_schemes=["MyScheme"]),
-        "normalization_schemes 'MyScheme' is unknown",
-    ),
-    "another reader": (
-        lambda plans, one: plans.update(image_reader_writer="Tiff3DIO"),
-        "image_reader_writer 'Tiff3DIO' is unknown",
-    ),
-    "a wrong type": (lambda plans, one: one.update(patch_size="large"), "'patch_size': Input should be a valid list"),
-    "another width": (
-        lambda plans, one: one["architecture"]["arch_kwargs"].update(features_per_stage=[4, 6, 10]),
-        r"its weights are not those of the network in plans.json; \d+ tensors differ",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BAD_PLANS)
-def test_plans_that_need_other_code_are_refused(results: Path, tmp_path: Path, name: str) -> None:
-    change, message = BAD_PLANS[name]
-    shutil.copytree(results, tmp_path / "results")
-    change_plans(tmp_path / "results", change)
-    with pytest.raises(InputError, match=message):
-        import_nnunet(tmp_path / "results", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-class Evil:
-    def __reduce__(self):
-        return print, ("this must not run",)
-
-
-def test_bad_checkpoints_and_folders_are_named(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = tmp_path / "results"
-    shutil.copytree(results, folder)
-    file = folder / "fold_0" / "checkpoint_final.pth"
-    with pytest.raises(InputError, match=r"fold 4 has no checkpoint_final.pth; finished folds: 0, 2"):
-        import_nnunet(folder, tmp_path / "run", folds=[4])
-    with pytest.raises(InputError, match="results.* nnU-Net v1|has no plans.json"):
-        import_nnunet(folder / "fold_0", tmp_path / "run")
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 255
-    file.write_bytes(content)
-    with pytest.raises(InputError, match="damaged: the checksum of .* is wrong; copy it again"):
-        import_nnunet(folder, tmp_path / "run")
-    file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="or a damaged one"):
-        import_nnunet(folder, tmp_path / "run")
-    torch.save({"network_weights": Evil()}, file)
-    with pytest.raises(InputError, match="holds an object of print, and objects that would run code"):
-        import_nnunet(folder, tmp_path / "run")
-    file.write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(InputError, match="not a checkpoint of PyTorch|objects that would run code"):
-        import_nnunet(folder, tmp_path / "run")
-    torch.save({"epoch": 3}, file)
-    with pytest.raises(InputError, match="not a checkpoint of nnU-Net v2: it has no 'network_weights'"):
-        import_nnunet(folder, tmp_path / "run")
-    assert "must not run" not in capsys.readouterr().out
-
-
-def test_results_of_version_1_are_named(tmp_path: Path) -> None:
-    (tmp_path / "plans.pkl").write_bytes(b"")
-    with pytest.raises(InputError, match="of nnU-Net v1, whose plans are pickled"):
-        import_nnunet(tmp_path, tmp_path / "run")
 
 
 def test_networks_of_this_package_come_back_from_nnunet() -> None:

@@ -127,7 +127,7 @@ def test_bad_checkpoints_and_folders_are_named(results: Path, tmp_path: Path, ca
     with pytest.raises(InputError, match="not a checkpoint of PyTorch|objects that would run code"):
         import_nnunet(folder, tmp_path / "run")
     torch.save({"epoch": 3}, file)
-    with pytest.raises(InputError, match="not a checkpoint of nnU-Net v2: network_weights: Field required"):
+    with pytest.raises(InputError, match="not a checkpoint of nnU-Net v2: it has no 'network_weights'"):
         import_nnunet(folder, tmp_path / "run")
     assert "must not run" not in capsys.readouterr().out
 

@@ -187,6 +187,9 @@ def _group_channels(files: Sequence[Path], channels: int | None) -> list[Case]:
             )
         if joined:
             cases.append(Case(name, tuple(sibling_channel(example, number) for number in range(expected)), None))
+        elif numbered:
+            # One file with all channels, such as a colour picture.
+            cases.append(Case(name, (example,), None))
         else:
             cases += [Case(case_stem(path), (path,), None) for path in group.values()]
     return cases

@@ -51,11 +51,15 @@ def write_run(folder: Path, plan: Plan, trained: Trained) -> Run:
     return run
 
 
-def write_folds(folder: Path, plan: Plan, parts: Sequence[Mapping[str, Sequence[str]]]) -> None:
-    """Write what makes a folder with the runs ``fold_0``, ``fold_1``, … a cross-validation, whose mean is predicted.
+def write_folds(folder: Path, plan: Plan, trained: Sequence[Trained]) -> Run:
+    """Make a folder with the runs ``fold_0``, ``fold_1``, … of these networks a finished cross-validation.
 
-    ``parts`` are the cases of each fold, "train" and "val".
+    The mean of the runs is predicted, as of folds that were trained here.
     """
-    write_text(folder / "plan.json", dump_json(plan.model_dump(mode="json")) + "\n")
-    listed = [{name: list(cases) for name, cases in part.items()} for part in parts]
-    write_text(folder / FOLDS, dump_json(listed) + "\n")
+    parts = [{"train": list(one.train), "val": list(one.val), "test": []} for one in trained]
+    names = dict.fromkeys(name for part in parts for name in (*part["train"], *part["val"]))
+    config = {"dataset": plan.dataset, "folds": len(trained)}
+    run = Run.create(folder, plan, config, {"train": list(names), "val": [], "test": []})
+    write_text(folder / FOLDS, dump_json(parts) + "\n")
+    run.record_hashes(finished=True)
+    return run

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from deconvseg.data import file_sha256
@@ -26,6 +27,35 @@ from deconvseg.text import number_of
 _WITHOUT_NETWORK = "the weights fit the network of plans.json, which is taken for that of the trainer"
 
 
+class _Trainer(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    configuration: str
+
+
+class _Logging(BaseModel):
+    """What a training recorded, a number per epoch."""
+
+    train_losses: list[float] = []
+    val_losses: list[float] = []
+    lrs: list[float] = []
+    mean_fg_dice: list[float] = []
+
+
+class _Head(BaseModel):
+    """The entries of a checkpoint beside its weights."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    network_weights: Any
+    init_args: _Trainer
+    trainer_name: str
+    current_epoch: int
+    # Checkpoints of early versions say nothing about mirroring, and nnU-Net then predicts without it.
+    inference_allowed_mirroring_axes: Sequence[Annotated[int, Field(ge=0, le=2)]] | None = None
+    logging: _Logging | None = None
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What is taken of a checkpoint of nnU-Net."""
@@ -35,30 +65,26 @@ class Checkpoint:
     trainer: str
     epoch: int
     mirrored: tuple[int, ...]
-    logging: Mapping[str, Any]
+    logging: _Logging
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
         """Read a checkpoint; :class:`~deconvseg.errors.InputError` names what is missing or of another kind."""
         tree = read_checkpoint(path)
         try:
-            weights = tree["network_weights"]
-            configuration = tree["init_args"]["configuration"]
-            trainer, epoch = tree["trainer_name"], tree["current_epoch"]
-        except (KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{path}: not a checkpoint of nnU-Net v2: it has no {error}; give its results") from error
-        # Checkpoints of early versions say nothing about mirroring, and nnU-Net then predicts without it.
-        mirrored = tree.get("inference_allowed_mirroring_axes") or ()
-        if not isinstance(configuration, str) or not all(axis in range(3) for axis in mirrored):
-            raise InputError(f"{path}: not a checkpoint of nnU-Net v2: its configuration or its mirrored axes are none")
-        logging = tree.get("logging")
+            head = _Head.model_validate(tree)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            what = ".".join(map(str, first["loc"])) or f"a {type(tree).__name__}"
+            found = f"it has no {what!r}" if first["type"] == "missing" else f"{what}: {first['msg']}"
+            raise InputError(f"{path}: not a checkpoint of nnU-Net v2: {found}; give its results") from error
         return cls(
-            without_prefix(tensors_of(weights, f"{path}: network_weights"), "module."),
-            configuration,
-            str(trainer),
-            int(epoch),
-            tuple(mirrored),
-            logging if isinstance(logging, Mapping) else {},
+            without_prefix(tensors_of(head.network_weights, f"{path}: network_weights"), "module."),
+            head.init_args.configuration,
+            head.trainer_name,
+            head.current_epoch,
+            tuple(head.inference_allowed_mirroring_axes or ()),
+            head.logging or _Logging(),
         )
 
 
@@ -99,7 +125,7 @@ def import_nnunet(asked: NNUNetImportOptions) -> tuple[Run, ...]:
     places = [into / f"fold_{number}" if several else into for number in range(len(trained))]
     runs = tuple(write_run(place, plan, one) for place, one in zip(places, trained, strict=True))
     if several:
-        write_folds(into, plan, [_cases(opened, fold) for fold in opened.folds])
+        write_folds(into, plan, trained)
     for line in _notes(opened, runs):
         console.say(line)
     return runs
@@ -150,20 +176,14 @@ def _cases(results: Results, fold: Fold) -> dict[str, list[str]]:
 
 def _metrics(checkpoint: Checkpoint) -> list[dict[str, float | int | None]]:
     """Return the losses and learning rates of the epochs; nnU-Net's Dice of patches is called ``patch_dice``."""
-    series = {
-        name: checkpoint.logging.get(key, [])
-        for name, key in (
-            ("train_loss", "train_losses"),
-            ("val_loss", "val_losses"),
-            ("learning_rate", "lrs"),
-            ("patch_dice", "mean_fg_dice"),
-        )
-    }
-    length = min((len(values) for values in series.values()), default=0)
+    log = checkpoint.logging
     rows: list[dict[str, float | int | None]] = []
-    for epoch in range(min(length, checkpoint.epoch)):
-        values = {name: float(series[name][epoch]) for name in series}
-        rows.append({"epoch": epoch, **values, "val_dice": None})
+    values = zip(log.train_losses, log.val_losses, log.lrs, log.mean_fg_dice, strict=False)
+    for epoch, (train, val, rate, dice) in enumerate(values):
+        if epoch == checkpoint.epoch:
+            break
+        row = {"train_loss": train, "val_loss": val, "learning_rate": rate, "patch_dice": dice}
+        rows.append({"epoch": epoch, **row, "val_dice": None})
     return rows
 
 

@@ -121,7 +121,7 @@ def build_architecture(
     known = [name for name in inspect.signature(constructor.__init__).parameters if name not in _OWN]
     for name in arguments:
         check_choice(name, known, f"{architecture}: argument")
-    layers = {name: _layer(name, value) for name, value in arguments.items()}
+    layers = {name: find_layer(name, value) for name, value in arguments.items()}
     convolution = layers.get("conv_op")
     if convolution is not (nn.Conv2d, nn.Conv3d)[spatial_dims - 2]:
         raise InputError(
@@ -138,8 +138,11 @@ def build_architecture(
     return built
 
 
-def _layer(name: str, value: Any) -> Any:
-    """Return an argument with the name of a class replaced by the class."""
+def find_layer(name: str, value: Any) -> Any:
+    """Return the value of an argument of an architecture, the class where it is the name of one.
+
+    Raises :class:`~deconvseg.errors.InputError` for a class that is not known.
+    """
     if name == "block":
         from dynamic_network_architectures.building_blocks import residual
 

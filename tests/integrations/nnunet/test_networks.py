@@ -192,7 +192,7 @@ def test_a_layer_that_nnunet_does_not_name_is_not_looked_up() -> None:
     architecture = own("PlainConvUNet", FLAT)
     architecture["arch_kwargs"]["conv_op"] = "os.system"
     draft = Drafting("PlainConvUNet", None, None).drafts(FLAT, (16, 16), architecture)[0]
-    with pytest.raises(InputError, match=r"the plans name a layer 'os\.system'"):
+    with pytest.raises(InputError, match=r"conv_op='os\.system': not a layer of torch\.nn"):
         draft.create(1, 2)
 
 

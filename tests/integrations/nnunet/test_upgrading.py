@@ -20,7 +20,16 @@ import_predictor()
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "preprocessed" / "Dataset007_Made").mkdir(parents=True)
     monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
-    return Model(patch=(16, 16), folds=("0", "all")).write(tmp_path / "nnUNetTrainer__nnUNetPlans__chosen")
+    return model().write(tmp_path / "nnUNetTrainer__nnUNetPlans__chosen")
+
+
+def model(**arguments: Any) -> Model:
+    """Slices, two folds, and arguments of the network."""
+    made = Model(patch=(16, 16), folds=("0", "all"))
+    architecture = made.plans()["configurations"]["chosen"]["architecture"]
+    architecture["arch_kwargs"] |= arguments
+    made.changes = {"architecture": architecture}
+    return made
 
 
 def change_plans(results: Path, change: Callable[[Any], object]) -> None:
@@ -78,6 +87,17 @@ def test_weights_of_several_devices_are_read(results: Path) -> None:
 
     rewrite(results / "fold_0" / "checkpoint_final.pth", prefixed)
     assert set(upgraded(results).checkpoints) == {"0", "all"}
+
+
+def test_every_layer_of_an_imported_network_is_known(results: Path) -> None:
+    layers: dict[str, Any] = {
+        "nonlin": "torch.nn.Mish",
+        "nonlin_kwargs": {},
+        "dropout_op": "torch.nn.modules.dropout.Dropout",
+    }
+    layers["dropout_op_kwargs"] = {"p": 0.1}
+    made = upgraded(model(**layers).write(results.parent / "layers" / results.name))
+    assert set(made.checkpoints) == {"0", "all"}
 
 
 class _Harm:

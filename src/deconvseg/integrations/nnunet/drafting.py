@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.integrations.nnunet.networks import PlannedNetwork, UpsampledUNet, torch_class
+from deconvseg.integrations.nnunet.networks import PlannedNetwork, UpsampledUNet
 from deconvseg.models import Grid, complexity, list_arguments, list_models
+from deconvseg.models.nnunet_architecture import find_layer
 from deconvseg.nn.upsampling import Upsampling
 from deconvseg.options.nnunet import NNUNET_NETWORKS
 from deconvseg.planning.fitting import fit_network
@@ -46,9 +47,7 @@ class Draft:
 
     def create(self, channels: int, outputs: int) -> nn.Module:
         """Return the network without values, with deep supervision."""
-        given = dict(self.architecture["arch_kwargs"])
-        for name in self.architecture["_kw_requires_import"]:
-            given[name] = given[name] and torch_class(given[name])
+        given = {name: find_layer(name, value) for name, value in self.architecture["arch_kwargs"].items()}
         kind = PlannedNetwork if "model" in given else UpsampledUNet
         with torch.device("meta"):
             return kind(channels, outputs, True, **given)

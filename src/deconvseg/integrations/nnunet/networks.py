@@ -15,11 +15,6 @@ from deconvseg.nn.upsampling import Upsampling, choose_upsampling, upsample
 from deconvseg.options.nnunet import NNUNET_NETWORKS
 
 _POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
-# The classes of layers that nnU-Net names in its plans; no other is looked up by a name that was read.
-_LAYERS = (
-    *("Conv2d", "Conv3d", "InstanceNorm2d", "InstanceNorm3d", "BatchNorm2d", "BatchNorm3d", "Dropout2d", "Dropout3d"),
-    *("LeakyReLU", "ReLU", "GELU", "ELU", "SiLU"),
-)
 
 
 class PlannedNetwork(nn.Module):
@@ -195,12 +190,3 @@ class _Decoder(nn.Module):
             logits: Tensor = self.heads[-1](x)
             return logits
         return [head(x) for head, x in zip(self.heads, features, strict=True)][::-1]
-
-
-def torch_class(name: str) -> type[nn.Module]:
-    """Return the class of layers that nnU-Net's plans name, such as ``torch.nn.modules.conv.Conv3d``."""
-    package, _, layer = name.rpartition(".")
-    if not f"{package}.".startswith("torch.nn.") or layer not in _LAYERS:
-        raise InputError(f"the plans name a layer {name!r}: only {', '.join(_LAYERS)} of torch.nn are known")
-    found: type[nn.Module] = getattr(nn, layer)
-    return found

@@ -14,8 +14,9 @@ from deconvseg.errors import InputError
 from deconvseg.integrations.nnunet.architectures import architecture_of
 from deconvseg.integrations.nnunet.importing import Checkpoint
 from deconvseg.integrations.nnunet.installed import DATASET_NAME, nnunet_folder
-from deconvseg.integrations.nnunet.networks import UpsampledUNet, torch_class
+from deconvseg.integrations.nnunet.networks import UpsampledUNet
 from deconvseg.integrations.nnunet.results import Configuration, Results, finished_folds
+from deconvseg.models.nnunet_architecture import find_layer
 from deconvseg.nn.upsampling import Upsampling, choose_upsampling
 from deconvseg.options import takes
 from deconvseg.options.nnunet import NNUNET_NETWORKS, NNUNetUpgradeOptions
@@ -132,9 +133,7 @@ def _upgrade(
     ends, dims = (first.shape[1], len(heads[0])), len(configuration.patch_size)
     # What is not exactly nnU-Net's network of these plans is refused.
     architecture_of(configuration, *ends, dims, str(where)).weights(trained, str(checkpoint))
-    given = dict(architecture["arch_kwargs"])
-    for name in architecture["_kw_requires_import"]:
-        given[name] = given[name] and torch_class(given[name])
+    given = {name: find_layer(name, value) for name, value in architecture["arch_kwargs"].items()}
     given["upsampling"] = _from_zero(given["upsampling"])
     weights = UpsampledUNet(*ends, **given).state_dict()
     return {**weights, **{name: trained[source] for name, source in _sources(weights)}}

@@ -102,8 +102,8 @@ def describe(command: Any, context: Any) -> Iterator[_Section]:
     for paragraph in paragraphs:
         yield "", [" ".join(paragraph.split()).replace("``", "")]
     # A name that commands of several groups have stands in its group.
-    path = context.command_path.partition(" ")[2]
-    yield "Examples", list(EXAMPLES.get(path) or EXAMPLES.get(context.info_name, ()))
+    group = context.parent.info_name if context.parent is not None and context.parent.parent is not None else None
+    yield "Examples", list(EXAMPLES.get(f"{group} {context.info_name}") or EXAMPLES.get(context.info_name, ()))
     if commands:
         yield "Commands", [(name, _first_sentence(one.help)) for name, one in commands.items()]
     if arguments:

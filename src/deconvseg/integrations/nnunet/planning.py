@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def plan_for_nnunet(asked: NNUNetPlanOptions) -> NNUNetPlan:
     cases = read_json_object(described).get("numTraining")
     if not isinstance(cases, int):
         raise InputError(f"{described}: has no 'numTraining', a whole number of training cases; add it")
+    if os.environ.get("nnUNet_n_proc_DA") == "0":  # noqa: SIM112
+        raise InputError("nnUNet_n_proc_DA=0: nnU-Net plans with 1 or more only; set it to 1 for this command")
     from deconvseg.integrations.nnunet.planner import create_planner, write_plans
 
     allowed = _GIGABYTES if asked.memory is None else asked.memory / 1e9

@@ -38,7 +38,9 @@ def build(model, upsampling):
 
 def test_every_network_with_an_upsampling_is_covered():
     takes = {name: inspect.signature(_BUILDERS[name]).parameters for name in list_models()}
-    assert {name for name, parameters in takes.items() if "upsampling" in parameters} == {*SMALL}
+    # Its arguments are those of nnU-Net's plans; it is built in its own tests.
+    others = {"nnunet_architecture"}
+    assert {name for name, parameters in takes.items() if "upsampling" in parameters} - others == {*SMALL}
 
 
 @pytest.mark.parametrize("model", SMALL)

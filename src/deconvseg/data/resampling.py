@@ -66,7 +66,14 @@ LINEAR = Resampling()
 
 
 def nearest_voxels(old: int, new: int) -> NDArray[np.int64]:
-    """Return the voxel of an axis of ``old`` voxels that is nearest to each of ``new`` over the same length."""
+    """Return the voxel of an axis of ``old`` voxels that is nearest to each of ``new`` over the same length.
+
+    Example:
+        >>> from deconvseg.data import nearest_voxels
+        >>> nearest_voxels(4, 2).tolist()
+        [1, 3]
+
+    """
     centres = old / new * (np.arange(new) + 0.5) - 0.5
     voxels: NDArray[np.int64] = np.clip(np.floor(centres + 0.5), 0, old - 1).astype(np.int64)
     return voxels

@@ -56,13 +56,16 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels or stride != 1:
             self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+                conv(in_channels, out_channels, kernel_size=1, bias=False),
                 create_norm(norm, out_channels, spatial_dims),
             )
+        # A 1x1 convolution with a stride reads every stride-th voxel. These are taken first: on processors with AVX2 and
+        # without AVX-512 PyTorch 2.13 writes beyond its memory in the gradient of such a convolution of few channels.
+        self._read = (..., *[slice(None, None, stride)] * spatial_dims)
         self.activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """Map (B, in_channels, \\*S); ``added``, of the output's shape, is a third summand before the activation."""
-        total = self.convs(x) + self.shortcut(x)
+        total = self.convs(x) + self.shortcut(x[self._read])
         out: Tensor = self.activation(total if added is None else total + added)
         return out

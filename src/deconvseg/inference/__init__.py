@@ -4,6 +4,7 @@ from deconvseg.inference.cases import predict_cases
 from deconvseg.inference.deciding import Rule, labels_from_maps
 from deconvseg.inference.engine import Engine
 from deconvseg.inference.engine_registry import (
+    TORCH,
     create_engine,
     engine_precisions,
     list_engines,
@@ -13,6 +14,7 @@ from deconvseg.inference.engine_registry import (
 from deconvseg.inference.expecting import ExpectedMasks
 from deconvseg.inference.exports import CONTRACT, Exported, open_export
 from deconvseg.inference.finding import choose_cases
+from deconvseg.inference.grids import GridAxis
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.opening import plan_and_runs
@@ -36,14 +38,17 @@ from deconvseg.inference.sources import map_sources
 from deconvseg.inference.starting import OpenedPredictor, open_predictor
 from deconvseg.inference.sweep import Sweep, Volume
 from deconvseg.inference.torch_engine import TorchEngine, as_engine
+from deconvseg.inference.tuning import tune
 from deconvseg.inference.windows import predict_windows
 
 __all__ = [
     "CONTRACT",
+    "TORCH",
     "Engine",
     "Estimate",
     "ExpectedMasks",
     "Exported",
+    "GridAxis",
     "Member",
     "OpenedPredictor",
     "Postprocessing",
@@ -77,5 +82,6 @@ __all__ = [
     "predict_windows",
     "read_postprocessing",
     "register_engine",
+    "tune",
     "unregister_engine",
 ]

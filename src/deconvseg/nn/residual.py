@@ -59,8 +59,8 @@ class ResidualBlock(nn.Module):
                 conv(in_channels, out_channels, kernel_size=1, bias=False),
                 create_norm(norm, out_channels, spatial_dims),
             )
-        # A 1x1 convolution with a stride reads every stride-th voxel. These are taken first: on processors with AVX2 and
-        # without AVX-512 PyTorch 2.13 writes beyond its memory in the gradient of such a convolution of few channels.
+        # A 1x1 convolution with a stride reads every stride-th voxel. These are taken first, because PyTorch 2.13
+        # writes beyond its memory in the gradient of such a convolution of few channels without AVX-512.
         self._read = (..., *[slice(None, None, stride)] * spatial_dims)
         self.activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
 

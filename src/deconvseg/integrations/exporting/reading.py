@@ -13,15 +13,15 @@ import torch
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import (
     CONTRACT,
+    TORCH,
     Engine,
     Exported,
     Postprocessing,
     Predictor,
     TorchEngine,
     engine_precisions,
+    tune,
 )
-from deconvseg.inference.engine_registry import TORCH
-from deconvseg.inference.tuning import tune
 from deconvseg.integrations.exporting.contract import Contract, ExportFormat, read_contract
 from deconvseg.integrations.exporting.describing import make_contract
 from deconvseg.planning import Plan

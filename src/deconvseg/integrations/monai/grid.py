@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deconvseg.data import Geometry, Image, Preprocessing, match_channels, nonzero_box
 from deconvseg.errors import InputError
-from deconvseg.inference.grids import GridAxis
+from deconvseg.inference import GridAxis
 from deconvseg.planning.parts import ChannelPlan
 
 Box = tuple[range, ...]

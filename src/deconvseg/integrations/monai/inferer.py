@@ -11,8 +11,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor, nn
 
 from deconvseg.errors import InputError
-from deconvseg.inference import Slab, Sweep, Volume, as_engine
-from deconvseg.inference.members import Member
+from deconvseg.inference import Member, Slab, Sweep, Volume, as_engine
 
 
 class EvenWindowInferer(SlidingWindowInferer):

@@ -149,7 +149,7 @@ def _count_cases(run: Run) -> dict[Any, int]:
 def _command(run: Run, names: CaseNames) -> str | None:
     """Return the command that trained a run, without paths and names of cases."""
     command = run.manifest.get("command")
-    if not isinstance(command, str) or "imported" in run.config:
+    if not isinstance(command, str) or _imported(open_runs(run.path)) is not None:
         return None
     return names.remove_from_command(command)
 

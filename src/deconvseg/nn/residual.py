@@ -61,11 +61,11 @@ class ResidualBlock(nn.Module):
             )
         # A 1x1 convolution with a stride reads every stride-th voxel. These are taken first, because PyTorch 2.13
         # writes beyond its memory in the gradient of such a convolution of few channels without AVX-512.
-        self._read = (..., *[slice(None, None, stride)] * spatial_dims)
+        self._strided = (slice(None),) * 2 + (slice(None, None, stride),) * spatial_dims
         self.activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """Map (B, in_channels, \\*S); ``added``, of the output's shape, is a third summand before the activation."""
-        total = self.convs(x) + self.shortcut(x[self._read])
+        total = self.convs(x) + self.shortcut(x[self._strided])
         out: Tensor = self.activation(total if added is None else total + added)
         return out

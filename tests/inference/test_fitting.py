@@ -3,6 +3,7 @@
 import logging
 import weakref
 from collections.abc import Sequence
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -35,9 +36,9 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[object]]:
     made: list[weakref.ref[object]] = []
 
     class Watched(slabs._Ring):
-        def __init__(self, *arguments: object) -> None:
+        def __init__(self, *arguments: Any, **named: Any) -> None:
             assert [reference() for reference in made] == [None] * len(made)
-            super().__init__(*arguments)
+            super().__init__(*arguments, **named)
             made.append(weakref.ref(self))
 
         def interpolate(self, *arguments: object) -> Tensor:

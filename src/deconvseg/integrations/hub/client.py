@@ -29,7 +29,7 @@ def import_client() -> Any:
 def explaining(name: str, *, writing: bool = False) -> Iterator[None]:
     """Convert the client's errors to one line that names the repository and says what to do."""
     errors = import_client().errors
-    who = "set HF_TOKEN, or run `hf auth login`"
+    remedy = "set HF_TOKEN, or run `hf auth login`"
     try:
         yield
     except DeconvsegError:
@@ -37,10 +37,10 @@ def explaining(name: str, *, writing: bool = False) -> Iterator[None]:
     except errors.HFValidationError as error:
         raise InputError(f"hf://{name}: {first_line(error)}; give hf://ORG/NAME, or hf://ORG/NAME@REVISION") from error
     except errors.GatedRepoError as error:
-        raise InputError(f"hf://{name}: its owner grants access on request; ask on its page, and {who}") from error
+        raise InputError(f"hf://{name}: its owner grants access on request; ask on its page, and {remedy}") from error
     except errors.RepositoryNotFoundError as error:
         raise InputError(
-            f"hf://{name}: the hub has no such repository, or it is private; check the name, or {who}"
+            f"hf://{name}: the hub has no such repository, or it is private; check the name, or {remedy}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise InputError(f"hf://{name}: has no such branch, tag or commit; check the part after @") from error
@@ -60,7 +60,7 @@ def explaining(name: str, *, writing: bool = False) -> Iterator[None]:
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             what = "write to it" if writing else "read it"
-            raise InputError(f"hf://{name}: the token may not {what} (HTTP {status}); {who}") from error
+            raise InputError(f"hf://{name}: the token may not {what} (HTTP {status}); {remedy}") from error
         raise DeconvsegError(f"hf://{name}: the hub answered: {first_line(error)}; try again later") from error
     except _transport_errors(errors) as error:
         raise DeconvsegError(

@@ -88,6 +88,20 @@ LABELS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def layer_arguments(dims: int) -> dict[str, Any]:
+    """Return the arguments of nnU-Net's networks that name layers, as its planner writes them."""
+    return {
+        "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+
+
 @dataclass(frozen=True)
 class NNUNet:
     """nnU-Net's three folders in one, and calls of its commands on them."""

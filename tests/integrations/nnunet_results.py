@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from nn.peers import look_for_peers
+from nnunet_peer import layer_arguments
 
 LABELS: Mapping[str, Mapping[str, Any]] = {
     "labels": {"labels": {"background": 0, "anterior": 1, "posterior": 2}},
@@ -92,18 +93,11 @@ class Model:
                 "arch_kwargs": {
                     "n_stages": stages,
                     "features_per_stage": [4, 6, 8],
-                    "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
                     "kernel_sizes": [[3] * dims] * stages,
                     "strides": [[1] * dims, flat, flat],
                     per_stage: [1] * stages,
                     "n_conv_per_stage_decoder": [1] * (stages - 1),
-                    "conv_bias": True,
-                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-                    "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-                    "dropout_op": None,
-                    "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU",
-                    "nonlin_kwargs": {"inplace": True},
+                    **layer_arguments(dims),
                 },
                 "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
             },

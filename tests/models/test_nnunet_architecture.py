@@ -5,6 +5,7 @@ from deconvseg.errors import InputError
 from deconvseg.models import NNUNetArchitecture, create_model
 from models.tester import ModelTester
 from nn.peers import look_for_peers
+from nnunet_peer import layer_arguments
 
 look_for_peers()
 architectures = pytest.importorskip(
@@ -18,18 +19,11 @@ def arguments_in(dims, **changes):
     return {
         "n_stages": stages,
         "features_per_stage": [4, 8, 8],
-        "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
         "kernel_sizes": [[3] * dims] * stages,
         "strides": [[1] * dims, [2] * dims, [1, *[2] * (dims - 1)]],
         "n_conv_per_stage": [2] * stages,
         "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **layer_arguments(dims),
         **changes,
     }
 

@@ -13,6 +13,7 @@ from deconvseg.integrations.nnunet import PlannedNetwork, UpsampledUNet
 from deconvseg.integrations.nnunet.drafting import BYTES_PER_VALUE, Draft, Drafting, Stages
 from deconvseg.models import complexity, list_models
 from nn.peers import look_for_peers
+from nnunet_peer import layer_arguments
 
 # An anisotropic plan: flat kernels and strides in the first stages.
 STAGES = Stages(((1, 1, 1), (1, 2, 2), (2, 2, 2)), ((1, 3, 3), (1, 3, 3), (3, 3, 3)))
@@ -33,17 +34,10 @@ def own(unet: str, stages: Stages) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "n_stages": count,
         "features_per_stage": [4, 8, 8][:count],
-        "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
         "kernel_sizes": [list(size) for size in stages.kernels],
         "strides": [list(step) for step in stages.strides],
         "n_conv_per_stage_decoder": [1] * (count - 1),
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
+        **layer_arguments(dims),
     }
     arguments["n_conv_per_stage" if unet == "PlainConvUNet" else "n_blocks_per_stage"] = [1] * count
     return {"arch_kwargs": arguments, "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}

@@ -2,8 +2,15 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from deconvseg.errors import DeconvsegError
+from deconvseg.runs import Run
 
 #: Names of cases that a dataset of patients could have.
 PATIENTS = ("Doe_John_19500101", "Smith-Jane")
@@ -59,3 +66,19 @@ def fold(run: Path, target: Path, folds: int = 2) -> Path:
     names = json.loads((run / "splits.json").read_text())
     (target / "splits_final.json").write_text(json.dumps([names] * folds))
     return target
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Trainings fail when they write the row of their second epoch."""
+    append = Run.append_metrics
+
+    def full(self: Run, row: Mapping[str, Any]) -> None:
+        if row["epoch"] == 1:
+            raise DeconvsegError("the disk is full")
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "append_metrics", full)
+        with pytest.raises(DeconvsegError, match="the disk is full"):
+            yield

@@ -8,20 +8,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consoles import Listening
-from deconvseg.errors import DeconvsegError, InputError, MissingPackageError
+from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.evaluation import read_evaluation
 from deconvseg.integrations import trackers
 from deconvseg.runs import Run
 from deconvseg.training import train
 from plans import tiny_plan
-from shared_runs import edit_json
+from shared_runs import edit_json, full_disk
 
 NAMES = ("tensorboard", "mlflow", "wandb")
 PACKAGES = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic"), "wandb": ("wandb",)}
@@ -49,17 +49,8 @@ def options(discs: Path, **recipe: Any) -> dict[str, Any]:
 
 def stopped_and_resumed(discs: Path, output: Path, monkeypatch: pytest.MonkeyPatch, track: str) -> Run:
     """A run that is tracked, fails in its second epoch, and is resumed without naming the tracker again."""
-    with monkeypatch.context() as patch:
-        append = Run.append_metrics
-
-        def full(self: Run, row: Mapping[str, Any]) -> None:
-            if row["epoch"] == 1:
-                raise DeconvsegError("the disk is full")
-            append(self, row)
-
-        patch.setattr(Run, "append_metrics", full)
-        with pytest.raises(DeconvsegError, match="the disk is full"):
-            train(discs, output, **options(discs), track=track)
+    with full_disk(monkeypatch):
+        train(discs, output, **options(discs), track=track)
     return train(discs, output, resume=True)
 
 

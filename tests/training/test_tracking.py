@@ -16,6 +16,7 @@ from deconvseg.runs import Run
 from deconvseg.training import train
 from deconvseg.training.tracking import Guests
 from plans import tiny_plan
+from shared_runs import full_disk
 
 
 class Lines:
@@ -108,18 +109,9 @@ def test_a_resumed_run_logs_the_epochs_that_it_adds(
     discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = Lines(tmp_path / "lines.jsonl")
-    with monkeypatch.context() as patch:
-        append = Run.append_metrics
-
-        def full(self: Run, row: Mapping[str, Any]) -> None:
-            if row["epoch"] == 1:
-                raise DeconvsegError("the disk is full")
-            append(self, row)
-
-        # The run's own tracker is no guest: without its rows the run cannot go on.
-        patch.setattr(Run, "append_metrics", full)
-        with pytest.raises(DeconvsegError, match="the disk is full"):
-            train(discs, tmp_path / "run", **options(discs), trackers=[lines])
+    # The run's own tracker is no guest: without its rows the run cannot go on.
+    with full_disk(monkeypatch):
+        train(discs, tmp_path / "run", **options(discs), trackers=[lines])
     train(discs, tmp_path / "run", resume=True, trackers=[lines])
     calls = [next(iter(entry.items())) for entry in lines.calls]
     assert calls == [

@@ -28,6 +28,14 @@ def test_the_processor_has_a_name_in_one_line() -> None:
     assert len(processor_name().splitlines()) == 1
 
 
+def test_the_processors_name_tells_the_vectors_that_pytorch_finds() -> None:
+    found = torch.backends.cpu.get_cpu_capability()
+    if found not in {"AVX2", "AVX512"} or "ATEN_CPU_CAPABILITY" in os.environ:
+        pytest.skip(f"PyTorch uses {found} here")
+    assert processor_name().replace("-", "").rstrip(")").split(" ")[-1].startswith(found)
+    assert "family" in processor_name() and "model" in processor_name()
+
+
 def test_auto_is_cuda_or_the_cpu() -> None:
     assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -8,6 +8,8 @@ from typing import cast
 
 from deconvseg.errors import InputError
 
+_VECTORS = (("avx512_bf16", "AVX512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
+
 
 def choose_device(name: str = "auto") -> str:
     """Return ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` selects CUDA if available, and the CPU otherwise."""
@@ -69,9 +71,24 @@ def count_cores(*, physical: bool = False) -> int | None:
 
 
 def processor_name() -> str:
-    """Return the processor's name from /proc/cpuinfo, or from the platform module on other systems."""
-    names = (line.split(":", 1)[1].strip() for line in _processor_lines() if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    """Return the processor's name with its family, model and widest vectors, of /proc/cpuinfo where the system has it.
+
+    The name alone does not tell generations apart on many virtual machines.
+
+    Example:
+        >>> processor_name()  # doctest: +SKIP
+        'AMD EPYC (family 25, model 1, AVX2)'
+    """
+    facts: dict[str, str] = {}
+    for line in _processor_lines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    vectors = next((title for flag, title in _VECTORS if flag in flags), None)
+    known = [f"{word} {facts[key]}" for word, key in (("family", "cpu family"), ("model", "model")) if facts.get(key)]
+    known += [vectors] if vectors else []
+    return f"{name} ({', '.join(known)})" if known else name
 
 
 def _processor_lines() -> list[str]:

@@ -7,6 +7,7 @@ from deconvseg.data import Augmentation
 from deconvseg.planning.appearance import Appearance
 from deconvseg.planning.checking import check_plan
 from deconvseg.planning.choices import plan_cropping
+from deconvseg.planning.codes import SegmentCode
 from deconvseg.planning.explaining import Section, explain
 from deconvseg.planning.fingerprint import Fingerprint, take_fingerprint
 from deconvseg.planning.fingerprint_cache import cache_folder
@@ -49,6 +50,7 @@ __all__ = [
     "RegionPlan",
     "Request",
     "Section",
+    "SegmentCode",
     "StepCost",
     "StepMeter",
     "ValidationCost",

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 from pydantic_core import ErrorDetails
 
 from deconvseg.data import (
@@ -25,6 +25,7 @@ from deconvseg.data import (
 )
 from deconvseg.errors import InputError
 from deconvseg.losses import DeepSupervision
+from deconvseg.planning.codes import SegmentCode
 from deconvseg.planning.parts import (
     ChannelPlan,
     DataSummary,
@@ -52,6 +53,7 @@ class Plan(Part):
     independent of their order here. With ``crop_to_nonzero`` prediction processes only the bounding box of all voxels
     that are nonzero in any channel, and sets the rest to background; it is None if the training masks are unknown.
     ``colours`` are the declared colours ``#rrggbb`` by name of the class or region; `class_colours` has one for each.
+    ``codes`` say by name what classes or regions are in a terminology, for DICOM segmentations (:class:`SegmentCode`).
     ``excluded`` maps the excluded cases of the dataset to the reasons.
 
     ``reasons`` maps keys (dotted paths; ``channel NAME``) to reasons, and ``chosen`` maps them to the values at
@@ -83,6 +85,7 @@ class Plan(Part):
     inference: InferencePlan = InferencePlan()
     crop_to_nonzero: bool = False
     colours: dict[str, str] = Field(default={})
+    codes: dict[str, SegmentCode] = Field(default={})
     excluded: dict[str, str] = Field(default={})
     model: ModelPlan
     recipe: Recipe
@@ -91,6 +94,12 @@ class Plan(Part):
     warnings: tuple[str, ...] = ()
     reasons: dict[str, str] = Field(default={})
     chosen: dict[str, Any] = Field(default={})
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Older plans have no codes, and their reasons were given for a plan without the key.
+        tree: dict[str, Any] = serialize(self)
+        return tree if self.codes or "codes" not in tree else {k: v for k, v in tree.items() if k != "codes"}
 
     @model_validator(mode="after")
     def _check(self) -> "Plan":

@@ -33,7 +33,8 @@ def test_the_processors_name_tells_the_vectors_that_pytorch_finds() -> None:
     if found not in {"AVX2", "AVX512"} or "ATEN_CPU_CAPABILITY" in os.environ:
         pytest.skip(f"PyTorch uses {found} here")
     assert processor_name().replace("-", "").rstrip(")").split(" ")[-1].startswith(found)
-    assert "family" in processor_name() and "model" in processor_name()
+    assert "family" in processor_name()
+    assert "model" in processor_name()
 
 
 def test_auto_is_cuda_or_the_cpu() -> None:

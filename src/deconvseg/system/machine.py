@@ -78,6 +78,7 @@ def processor_name() -> str:
     Example:
         >>> processor_name()  # doctest: +SKIP
         'AMD EPYC (family 25, model 1, AVX2)'
+
     """
     facts: dict[str, str] = {}
     for line in _processor_lines():

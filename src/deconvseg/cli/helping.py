@@ -31,7 +31,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "Training": ("epochs", "max_seconds", "learning_rate", "pretrained", "resume", "seed", "track"),
     "Prediction": (
         *("models", "weights", "test", "overlap", "tta", "threshold", "postprocess", "crop", "skip_existing"),
-        *("probabilities", "save_probabilities", "save_regions"),
+        *("probabilities", "save_probabilities", "save_regions", "seg_type", "codes", "anonymise"),
     ),
     "Metrics": ("metrics", "unit", "grid", "empty", "tolerance", "lesion_overlap", "lesion_sizes", "run"),
     "Machine": ("device", "devices", "nodes", "strategy", "precision", "workers", "jobs", "memory"),

@@ -15,7 +15,15 @@ from deconvseg.units import format_time
 
 @options.takes(PredictOptions)
 def predict(
-    images: Annotated[Path, typer.Option("-i", "--input", help="An image, a folder of images, or a dataset.")],
+    images: Annotated[
+        Path,
+        typer.Option(
+            "-i",
+            "--input",
+            "--from",
+            help="An image, a folder of images, a dataset, or dicomweb://HOST/PATH/studies/UID.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")],
     models: Annotated[
         list[str],

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.experiments.executor import Serial
 from deconvseg.experiments.tasks import Executor, Outcome, Task
-from deconvseg.inference import ExpectedMasks, Prediction, choose_cases, plan_and_runs, predict
+from deconvseg.inference import ExpectedMasks, MaskFormat, Prediction, choose_cases, fetched, plan_and_runs, predict
 from deconvseg.options import MODELS, OBJECT, PLACE, Option, PredictOptions, declared_options, takes
 from deconvseg.progress import Console, choose_console
 
@@ -62,13 +62,20 @@ def predict_many(asked: _Arguments) -> Prediction:
     spreading = _Spreading(arguments, executor, choose_console(asked.console))
     if executor.slots == 1:
         return spreading.whole()
+    with fetched(asked.images, choose_console(asked.console)) as images:
+        return _predict_parts(asked, models, spreading, images)
+
+
+def _predict_parts(asked: _Arguments, models: Sequence[_Path], spreading: _Spreading, images: _Path) -> Prediction:
+    """Predict the images in parts, unless there is only one case."""
+    arguments = spreading.arguments = {**spreading.arguments, "images": images}
     plan, runs = plan_and_runs(models)
     # The tasks give the same warnings.
     part = {name: arguments[name] for name in ("splits", "split", "fold", "image", "mask", "exclude")}
-    cases, _, _ = choose_cases(Path(asked.images), plan, runs, **part, told=Prediction())
+    cases, _, _ = choose_cases(Path(images), plan, runs, **part, told=Prediction())
     if len(cases) < 2:
         return spreading.whole()
-    expected = ExpectedMasks(plan, cases, Path(asked.output), asked.bids)
+    expected = ExpectedMasks(plan, cases, Path(asked.output), asked.bids, MaskFormat(asked.to, asked.anonymise))
     return spreading.parts([case.name for case in cases], expected)
 
 

@@ -15,6 +15,7 @@ from deconvseg.inference.expecting import ExpectedMasks
 from deconvseg.inference.exports import CONTRACT, Exported, open_export
 from deconvseg.inference.finding import choose_cases
 from deconvseg.inference.grids import GridAxis
+from deconvseg.inference.mask_formats import MaskFormat, fetched
 from deconvseg.inference.members import Member
 from deconvseg.inference.memory import Estimate
 from deconvseg.inference.opening import plan_and_runs
@@ -49,6 +50,7 @@ __all__ = [
     "ExpectedMasks",
     "Exported",
     "GridAxis",
+    "MaskFormat",
     "Member",
     "OpenedPredictor",
     "Postprocessing",
@@ -69,6 +71,7 @@ __all__ = [
     "component_volumes",
     "create_engine",
     "engine_precisions",
+    "fetched",
     "labels_from_maps",
     "list_engines",
     "make_step",

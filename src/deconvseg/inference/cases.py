@@ -17,6 +17,7 @@ from deconvseg.errors import DeconvsegError, InputError, InterruptionError
 from deconvseg.inference.computing import Computing, reading_thread
 from deconvseg.inference.doubt_table import write_doubts
 from deconvseg.inference.keeping import Verdict, judge, retire
+from deconvseg.inference.mask_formats import AS_IMAGES, MaskFormat, SegmentationWriter, is_segmentation
 from deconvseg.inference.parallel_cases import MOST_CASES
 from deconvseg.inference.placing import mask_paths, refuse_replacing
 from deconvseg.inference.predictor import Predictor
@@ -44,6 +45,8 @@ def predict_cases(
     doubt_limit: float | None = None,
     skip_existing: bool = False,
     bids: bool = False,
+    masks: MaskFormat = AS_IMAGES,
+    segmentation: SegmentationWriter | None = None,
     raise_problems: bool = False,
     console: Console = SILENT,
 ) -> Prediction:
@@ -57,7 +60,8 @@ def predict_cases(
     cases whose levels take more than 2 GiB are left out. The doubt of each case is recorded and listed in
     ``doubt.csv``; cases above ``doubt_limit`` are flagged.
 
-    A mask has the name of its case. With ``bids`` the folder becomes a BIDS derivative with masks named by
+    A mask has the name of its case, and the format of its image unless ``masks`` says otherwise; ``segmentation``
+    writes those that are DICOM segmentations. With ``bids`` the folder becomes a BIDS derivative with masks named by
     :func:`~deconvseg.data.bids_mask_paths`, which requires images with BIDS names.
 
     A case that fails is a problem of the result; with ``raise_problems`` its error is raised instead. Its earlier
@@ -86,7 +90,7 @@ def predict_cases(
             raise InputError(
                 "`save_regions`: a BIDS derivative has one mask of each image; omit `save_regions` or `bids`"
             )
-    paths = mask_paths(predictor.plan, cases, output, bids)
+    paths = mask_paths(predictor.plan, cases, output, bids, masks)
     refuse_replacing(cases, paths.values())
     result = Prediction(threshold=predictor.rule.threshold)
     with _explaining_interruption(paths.values(), output), ExitStack() as stack:
@@ -95,6 +99,10 @@ def predict_cases(
             stack.enter_context(_hold_masks(output, [paths[case.name] for case in cases]))
         records, todo = _open_records(predictor, output), list(cases)
         wanted = Wanted(packed=save_probabilities, pictured=probabilities, regions=save_regions, measure=measure)
+        if segmentation is not None and any(map(is_segmentation, paths.values())):
+            wanted = replace(wanted, segmentation=segmentation)
+            for text in segmentation.warnings:
+                result.warn(text)
         if skip_existing:
             judged = partial(judge, predictor=predictor, records=records, load=load, wanted=wanted)
             todo = [case for case in cases if not _stands(paths[case.name], case, judged, result)]
@@ -105,7 +113,12 @@ def predict_cases(
         thread = stack.enter_context(ThreadPoolExecutor(1))
         noting = partial(_noting, result, raise_problems=raise_problems)
         writing = Writing(thread, records, predictor, result, noting, doubt_limit)
-        jobs = [Job(case, paths[case.name], wanted, number) for number, case in enumerate(todo)]
+        of_images = replace(wanted, segmentation=None)
+        jobs = [
+            Job(case, path, wanted if is_segmentation(path) else of_images, number, named=not masks.anonymise)
+            for number, case in enumerate(todo)
+            for path in (paths[case.name],)
+        ]
         _process(jobs, computing, writing, stack.enter_context(console.track("predicting")))
         write_doubts(output)
     _summarise(result)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deconvseg.data import Case
 from deconvseg.inference.keeping import retire
+from deconvseg.inference.mask_formats import MaskFormat
 from deconvseg.inference.masks import EMPTY
 from deconvseg.inference.placing import mask_paths
 from deconvseg.inference.records import Prediction, Records
@@ -17,9 +18,9 @@ from deconvseg.runs import file_sha256
 class ExpectedMasks:
     """The masks of some cases in a folder, before they are made."""
 
-    def __init__(self, plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> None:
+    def __init__(self, plan: Plan, cases: Sequence[Case], output: Path, bids: bool, masks: MaskFormat) -> None:
         self.output = output
-        self.paths = mask_paths(plan, cases, output, bids)
+        self.paths = mask_paths(plan, cases, output, bids, masks)
         self._before = {name: _stamp(path) for name, path in self.paths.items()}
 
     def made(self, names: Sequence[str]) -> Prediction:

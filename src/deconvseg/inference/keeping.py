@@ -62,7 +62,7 @@ def judge(
         if record.precision != predictor.precision:
             made, now = name_precision(record.precision), name_precision(predictor.precision)
             return Verdict(False, f"its mask was made in {made}, and is predicted again in {now}")
-        if record.made_by != predictor.identity:
+        if record.made_by != wanted.origin(predictor.identity):
             return Verdict(False, "its mask was made by another run or with other options, and is predicted again")
         files = image_files(case)
         states = zip(record.images, files, strict=False)

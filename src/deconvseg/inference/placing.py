@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deconvseg.data import Case, Segment, bids_mask_paths, mask_suffix, write_bids_description
+from deconvseg.data import Case, Segment, bids_mask_paths, write_bids_description
 from deconvseg.errors import InputError
+from deconvseg.inference.mask_formats import AS_IMAGES, MaskFormat
 from deconvseg.planning import Plan, is_default_name
 from deconvseg.system import make_folder
 
 
-def mask_paths(plan: Plan, cases: Sequence[Case], output: Path, bids: bool) -> dict[str, Path]:
+def mask_paths(
+    plan: Plan, cases: Sequence[Case], output: Path, bids: bool, masks: MaskFormat = AS_IMAGES
+) -> dict[str, Path]:
     """Return the path of each case's mask; create the folder, and describe it if it is a BIDS derivative."""
     labels = plan.labels
     if not bids:
         make_folder(output)
-        return {case.name: output / f"{case.name}{mask_suffix(case.images[0], labels.values)}" for case in cases}
+        return {case.name: masks.path(case, plan, output) for case in cases}
     paths = bids_mask_paths(cases, output, labels.values)
     write_bids_description(output, dict(zip(labels.values, labels.names, strict=True)), plan.colours)
     return paths

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, overload
@@ -19,6 +19,7 @@ from deconvseg.inference.doubt_table import describe_doubts
 from deconvseg.inference.engine_registry import TORCH
 from deconvseg.inference.exports import is_export
 from deconvseg.inference.finding import choose_cases
+from deconvseg.inference.mask_formats import MaskFormat, fetched, is_server, open_writer, store_masks
 from deconvseg.inference.opening import Folder, doubt_limit, locate_models
 from deconvseg.inference.predictor import Model, Predictor
 from deconvseg.inference.records import Prediction
@@ -56,6 +57,10 @@ class _FileOptions(_Options, total=False):
     save_regions: bool
     skip_existing: bool
     bids: bool
+    to: str | None
+    seg_type: Literal["binary", "labelmap", "fractional"]
+    codes: Folder | None
+    anonymise: bool
     splits: Folder | None
     split: Literal["train", "val", "test"] | None
     fold: int | None
@@ -198,7 +203,16 @@ def predict(asked: _Arguments) -> Any:
     else:
         why = "an image in memory is one case, not saved"
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
-        _refuse(asked, "skip_existing", "bids", "save_regions", why="an image in memory is not saved")
+        _refuse(
+            asked,
+            "skip_existing",
+            "bids",
+            "save_regions",
+            "to",
+            "codes",
+            "anonymise",
+            why="an image in memory is not saved",
+        )
     given = locate_models(asked.models)
     # Other engines run on the CPU.
     other = asked.engine != TORCH or any(is_export(model) for model in given)
@@ -210,7 +224,8 @@ def predict(asked: _Arguments) -> Any:
         return _predict_image(asked, opened.predictor)
     for line in opened.lines:
         choose_console(asked.console).say(line)
-    return _predict_files(asked, opened, doubt_limit(given, asked.weights))
+    with fetched(asked.images, choose_console(asked.console)) as images:
+        return _predict_files(replace(asked, images=images), opened, doubt_limit(given, asked.weights))
 
 
 def _predict_image(asked: _Arguments, predictor: Predictor) -> Any:
@@ -247,10 +262,14 @@ def _predict_files(asked: _Arguments, opened: OpenedPredictor, limit: float | No
         doubt_limit=limit,
         skip_existing=asked.skip_existing,
         bids=asked.bids,
+        masks=MaskFormat(asked.to, asked.anonymise),
+        segmentation=open_writer(predictor, chosen, asked),
         raise_problems=images.is_file() and not is_dataset(images),
         console=choose_console(asked.console),
     )
     told.add(done)
+    if is_server(asked.to):
+        store_masks(str(asked.to), [*done.written, *done.skipped], choose_console(asked.console))
     if line := describe_doubts(done, limit):
         choose_console(asked.console).say(line)
     told.problems += [f"{problem.file} {problem.message}" for problem in left_out if problem.severity == "error"]
@@ -262,6 +281,8 @@ def _check_places(asked: _Arguments) -> None:
     if asked.output is None:
         raise InputError("images in files need a folder for their masks: give `output`")
     images, output = Path(asked.images), Path(asked.output)
+    if is_server(asked.images):
+        return
     if not images.exists() and not images.is_symlink():
         raise InputError(f"{does_not_exist(images)}; give an image file, a folder of them, or a dataset")
     if images.is_dir() and images.resolve() == output.resolve():

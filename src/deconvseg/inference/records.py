@@ -132,7 +132,9 @@ class FileState:
         except OSError:
             return False
         same = (state.st_size, state.st_mtime_ns) == (self.size, self.time)
-        return path.name == self.name and (same or (state.st_size == self.size and file_sha256(path) == self.sha256))
+        return self.name in ("", path.name) and (
+            same or (state.st_size == self.size and file_sha256(path) == self.sha256)
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,22 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """The processing of one case, whose ``number`` names its files in the scratch folder."""
+    """The processing of one case, whose ``number`` names its files in the scratch folder.
+
+    Unless it is ``named``, the record of its mask does not hold the names of its files.
+    """
 
     case: Case
     path: Path
     wanted: Wanted = field(default_factory=Wanted)
     number: int = 0
+    named: bool = True
 
     @cached_property
     def states(self) -> tuple[FileState, ...]:
         """The state of the image's files at the first access of this attribute."""
-        return states_of(self.case)
+        states = states_of(self.case)
+        return states if self.named else tuple(replace(state, name="") for state in states)
 
     @property
     def numbers(self) -> int:
@@ -113,19 +118,24 @@ class Job:
             if made.probabilities is not None and wanted.pictured:
                 maps = np.load(made.probabilities, mmap_mode="r")
                 write_maps(maps, made.mask.geometry, self.path, predictor.plan, like=self.case.images[0])
-            if made.regions is not None:
+            if made.regions is not None and wanted.regions:
                 regions = np.load(made.regions, mmap_mode="r")
                 write_regions(regions, made.mask.geometry, self.path, predictor.plan, like=self.case.images[0])
             if made.levels is not None and wanted.measure is not None:
                 wanted.measure(self.case, np.load(made.levels, mmap_mode="r"), made.mask)
+            if wanted.segmentation is not None:
+                file = {"regions": made.regions, "probabilities": made.probabilities}.get(wanted.segmentation.needs)
+                maps = None if file is None else np.load(file, mmap_mode="r")
+                wanted.segmentation.write(made.mask, maps, self.case, self.path)
         finally:
             for file in (made.probabilities, made.levels, made.regions):
                 if file is not None:
                     file.unlink()
         # The mask is written last: with `skip_existing`, a case is finished when its mask exists.
-        write_label_map(made.mask, self.path, like=self.case.images[0], segments=segments_of(predictor.plan))
+        if wanted.segmentation is None:
+            write_label_map(made.mask, self.path, like=self.case.images[0], segments=segments_of(predictor.plan))
         record = Record(
-            *(records.name_of(self.path), file_sha256(self.path), predictor.identity, self.states),
+            *(records.name_of(self.path), file_sha256(self.path), wanted.origin(predictor.identity), self.states),
             *(wanted.probabilities, tuple(warnings)),
             threshold=predictor.rule.threshold,
             doubt=doubt,
@@ -143,12 +153,12 @@ class Job:
     ]:
         """Create the arrays of the probabilities, the levels and the regions on disk, if requested."""
         wanted, maps, levels, regions = self.wanted, None, None, None
-        if wanted.folder is not None and wanted.probabilities:
+        if wanted.folder is not None and wanted.maps:
             file = wanted.folder / f"{self.number}.npy"
             failing.callback(file.unlink, missing_ok=True)
             maps = disk_array(file, (plan.outputs, *shape))
         structures = len(plan.output_names)
-        if wanted.folder is not None and wanted.regions:
+        if wanted.folder is not None and wanted.region_masks:
             file = wanted.folder / f"{self.number}-regions.npy"
             failing.callback(file.unlink, missing_ok=True)
             regions = disk_array(file, (structures, *shape), np.uint8, "the regions of its mask")

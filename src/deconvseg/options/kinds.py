@@ -12,6 +12,8 @@ from deconvseg.progress import choose_console
 
 PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("ddp", "fsdp")
+MASK_FORMATS = ("dicom-seg", "nifti")
+SEGMENTATION_TYPES = ("binary", "labelmap", "fractional")
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 
 
@@ -93,6 +95,12 @@ def _read_upsampling(text: str) -> Any:
     return _check_upsampling(json.loads(text) if text.lstrip().startswith("{") else text)
 
 
+def _check_mask_format(value: Any) -> str:
+    if value not in MASK_FORMATS and not re.match(r"dicomweb(\+http)?:/", value):
+        raise ValueError
+    return str(value)
+
+
 def _check_trackers(value: Any) -> list[str]:
     names = [value] if isinstance(value, str) else list(value)
     return [TEXT.check(name) for name in dict.fromkeys(names)]
@@ -109,6 +117,8 @@ RECIPE = name_of(_recipes)
 PRECISION = name_of(lambda: PRECISIONS)
 PREDICTION_PRECISION = name_of(lambda: ("auto", "32", "bf16"))
 STRATEGY = name_of(lambda: STRATEGIES)
+SEGMENTATION_TYPE = name_of(lambda: SEGMENTATION_TYPES)
+MASK_FORMAT = Kind(_check_mask_format, "dicom-seg, nifti or dicomweb://HOST/PATH", metavar="FORMAT")
 WEIGHTS = name_of(lambda: ("final", "best"))
 DEVICE_NAME = TEXT._replace(find=_find_device)
 FOLD = Kind(_check_fold, "a number from 0, or 'all'", read=_read_fold, wanted_text="a number from 0, or all")

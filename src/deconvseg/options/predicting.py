@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Literal
 
-from deconvseg.options.declaring import BYTES, FLAG, NUMBER, TEXT, THRESHOLDS, Kind, Option, Options
+from deconvseg.options.declaring import BYTES, FLAG, NUMBER, PLACE, TEXT, THRESHOLDS, Kind, Option, Options
 from deconvseg.options.evaluating import PartOptions
-from deconvseg.options.kinds import CONSOLE, PREDICTION_PRECISION, WEIGHTS
+from deconvseg.options.kinds import CONSOLE, MASK_FORMAT, PREDICTION_PRECISION, SEGMENTATION_TYPE, WEIGHTS
 from deconvseg.options.training import DEVICE
 from deconvseg.progress import SILENT, Console
 
@@ -108,6 +108,23 @@ class PredictOptions(PartOptions, MaskOptions):
     skip_existing: Annotated[bool, Option("Keep existing masks and predict the others.", FLAG, names=("continue",))] = (
         False
     )
+    to: Annotated[
+        str | None,
+        Option(
+            "Format of the masks, dicom-seg or nifti, or the server to store them on, dicomweb://HOST/PATH; by default "
+            "that of the images.",
+            MASK_FORMAT,
+        ),
+    ] = None
+    seg_type: Annotated[
+        Literal["binary", "labelmap", "fractional"],
+        Option("Type of DICOM segmentations: binary, labelmap, or fractional (probabilities).", SEGMENTATION_TYPE),
+    ] = "binary"
+    codes: Annotated[
+        str | PathLike[str] | None,
+        Option("Table of codes for DICOM segmentations (.csv), by the names of structures.", PLACE),
+    ] = None
+    anonymise: Annotated[bool, Option("Name masks without the names of their images and patients.", FLAG)] = False
     bids: Annotated[bool, Option("Write a BIDS derivative: sub-01/anat/sub-01_desc-deconvseg_dseg.nii.gz.", FLAG)] = (
         False
     )

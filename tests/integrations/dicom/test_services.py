@@ -17,8 +17,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from deconvseg.data import Geometry
+from deconvseg.data import Geometry, list_readers
 from deconvseg.errors import DeconvsegError, InputError
+from deconvseg.inference import predict
 
 pytest.importorskip("highdicom", reason="highdicom is not installed")
 
@@ -28,6 +29,7 @@ from deconvseg.integrations.dicom import Algorithm, CodedSegment, find_code, wri
 from deconvseg.integrations.dicom.codes import UNKNOWN
 from deconvseg.integrations.dicom.web import Address, fetch, store
 from dicom_series import AXIAL, CORONAL, SAGITTAL, GeneratedSeries, oblique, save_series
+from plans import volume_run
 
 pytestmark = pytest.mark.service
 
@@ -192,6 +194,27 @@ def test_a_study_and_its_segmentation_go_through_orthanc_unchanged(tmp_path: Pat
             assert found[sent.SOPInstanceUID].SegmentSequence == sent.SegmentSequence
     stored = [orthanc.ask(f"/series/{uid}")["MainDicomTags"]["Modality"] for uid in orthanc.ask("/series")]
     assert sorted(stored) == ["CT", "SEG"]
+
+
+@pytest.mark.skipif("dicom" not in list_readers(), reason="no reader of DICOM is installed")
+@pytest.mark.usefixtures("credentials")
+def test_a_prediction_comes_from_a_server_and_is_stored_there(tmp_path: Path, orthanc: Orthanc) -> None:
+    series, _ = written(tmp_path)
+    store(Address.parse(orthanc.address), series.files)
+    run = volume_run(tmp_path / "run")
+    study = f"{orthanc.address}/studies/{series.study_uid}"
+    done = predict(study, run, tmp_path / "masks", device="cpu", to=orthanc.address)
+    (made,) = done.written
+    folder = tmp_path / "again"
+    folder.mkdir()
+    assert fetch(Address.parse(study), folder) == len(series.files) + 1
+    uid = pydicom.dcmread(made).SOPInstanceUID
+    (stored,) = [data for data in map(pydicom.dcmread, folder.iterdir()) if data.SOPInstanceUID == uid]
+    assert stored.PixelData == pydicom.dcmread(made).PixelData
+    assert stored.ReferencedSeriesSequence[0].SeriesInstanceUID == series.uid
+    # The segmentation in the study is no series to predict.
+    again = predict(study, run, tmp_path / "masks2", device="cpu")
+    assert len(again.written) == 1
 
 
 @pytest.mark.usefixtures("credentials")

@@ -30,7 +30,7 @@ class ReadSegmentation:
 
 
 def read_segmentation(path: str | PathLike[str]) -> ReadSegmentation:
-    """Read a DICOM-SEG as a label map (columns, rows, slices) on the planes that it has frames of.
+    """Read a DICOM-SEG as a label map (columns, rows, slices along their normal) on the planes that it has frames of.
 
     A label is the number of its segment, or the value that this package has written into the description of the
     segment. Planes without frames between others are background; those before the first and after the last are left
@@ -92,7 +92,13 @@ def _read_pixels(found: Any, path: Path) -> tuple[Any, Geometry]:
         raise InputError(f"{path}: has no positions in the patient")
     volume = found.get_volume(combine_segments=True)
     affine = volume.get_affine("RAS") @ np.eye(4)[[2, 1, 0, 3]]
-    return volume.array.transpose(2, 1, 0), Geometry(affine)
+    array = volume.array.transpose(2, 1, 0)
+    if np.linalg.det(affine[:3, :3]) < 0:
+        # Slices along the normal of their planes, the order of series.
+        affine[:3, 3] += affine[:3, 2] * (array.shape[2] - 1)
+        affine[:3, 2] *= -1
+        array = array[:, :, ::-1]
+    return array, Geometry(affine)
 
 
 def _value_of(described: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -16,6 +17,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     MRImageStorage,
     SecondaryCaptureImageStorage,
+    UltrasoundImageStorage,
     generate_uid,
 )
 
@@ -109,6 +111,22 @@ def save_series(
         files.append(folder / f"{prefix}{number:04d}.dcm")
         _save(data, files[-1])
     return GeneratedSeries(tuple(files), pixels, affine, uid, study)
+
+
+def save_picture(folder: Path, plane: NDArray[Any]) -> GeneratedSeries:
+    """Write a plane (rows, columns) as an ultrasound image, which has no place in the patient."""
+    made = save_series(folder, np.asarray(plane)[None], Modality="US")
+    data = dcmread(made.files[0])
+    for name in (
+        "FrameOfReferenceUID",
+        "PositionReferenceIndicator",
+        "ImagePositionPatient",
+        "ImageOrientationPatient",
+    ):
+        delattr(data, name)
+    data.SOPClassUID = UltrasoundImageStorage
+    _save(data, made.files[0])
+    return made
 
 
 def _number(value: float) -> str:

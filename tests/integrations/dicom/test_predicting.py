@@ -103,3 +103,27 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no mask is written as one"):
         predict(plain, run, tmp_path / "seg", device="cpu", seg_type="labelmap")
     assert read_label_map(plain).pixels.any()
+
+
+def test_regions_that_overlap_are_whole_in_their_segments(tmp_path: Path) -> None:
+    import highdicom
+
+    labels = {"values": [0, 1, 2], "names": ["background", "oedema", "core"]}
+    regions = [{"name": "core", "labels": [2], "paints": 2}, {"name": "whole", "labels": [1, 2], "paints": 1}]
+    config = {"in_channels": 1, "out_channels": 2, "spatial_dims": 3, "widths": [4, 8], "kernel_size": 3}
+    model = {"name": "deconver", "config": config}
+    run = volume_run(tmp_path / "run", labels=labels, regions=regions, model=model)
+    series = scan(tmp_path / "series")
+    (file,) = predict(series.folder, run, tmp_path / "seg", device="cpu", threshold=0.5).written
+    assert not (tmp_path / "seg" / "regions").exists()
+    (plain,) = predict(
+        series.folder, run, tmp_path / "nii", device="cpu", to="nifti", save_regions=True, threshold=0.5
+    ).written
+    found = highdicom.seg.segread(file)
+    volume = found.get_volume()
+    for number, described in enumerate(found.SegmentSequence):
+        (whole,) = (tmp_path / "nii" / "regions" / described.SegmentLabel).glob("*.nii.gz")
+        assert int(volume.array[..., number].sum()) == int(np.asarray(nibabel.load(whole).dataobj).sum())
+    with pytest.raises(InputError, match="regions that overlap"):
+        predict(series.folder, run, tmp_path / "no", device="cpu", seg_type="labelmap")
+    assert plain.name.endswith(".nii.gz")

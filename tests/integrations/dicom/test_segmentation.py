@@ -24,7 +24,7 @@ import pydicom
 from deconvseg.integrations.dicom import Algorithm, CodedSegment, find_code, read_codes, read_segmentation
 from deconvseg.integrations.dicom.codes import UNKNOWN
 from deconvseg.integrations.dicom.segmentation import write_segmentation
-from dicom_series import AXIAL, CORONAL, PATIENT, SAGITTAL, GeneratedSeries, oblique, save_series
+from dicom_series import AXIAL, CORONAL, PATIENT, SAGITTAL, GeneratedSeries, oblique, save_picture, save_series
 
 ALGORITHM = Algorithm("deconvseg deconver", "deconver", ("ab" * 32,))
 SHAPE = (4, 6, 5)
@@ -200,6 +200,16 @@ def test_anonymised_headers_and_letters_beyond_ascii(tmp_path: Path) -> None:
         mask, Geometry(series.affine), tmp_path / "seg.dcm", series=series.files, segments=named, algorithm=ALGORITHM
     )
     assert read_segmentation(tmp_path / "seg.dcm").names == {1: "Läsion 肝"}
+
+
+def test_the_mask_of_a_picture_has_its_rows_and_columns(tmp_path: Path) -> None:
+    picture = save_picture(tmp_path / "picture", np.zeros((6, 9)))
+    mask = np.eye(6, 9, dtype=np.uint8)
+    for kind in ("binary", "labelmap"):
+        write(picture, mask, tmp_path / "seg.dcm", (1,), geometry=Geometry.identity(2), kind=kind)
+        np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm").labels.pixels, mask)
+    with pytest.raises(InputError, match="not on the grid"):
+        write(picture, mask.T.copy(), tmp_path / "no.dcm", (1,), geometry=Geometry.identity(2))
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ import pydicom
 from deconvseg.integrations.dicom import Algorithm, CodedSegment, find_code, write_segmentation
 from deconvseg.integrations.dicom.codes import UNKNOWN
 from deconvseg.integrations.dicom.web import Address, fetch, store
-from dicom_series import AXIAL, CORONAL, SAGITTAL, GeneratedSeries, oblique, save_series
+from dicom_series import AXIAL, CORONAL, SAGITTAL, GeneratedSeries, oblique, save_picture, save_series
 from plans import volume_run
 
 pytestmark = pytest.mark.service
@@ -84,6 +84,20 @@ def test_dciodvfy_finds_no_errors(
     written(tmp_path, kind=kind, empty=empty, **options)
     done = subprocess.run([tool, "-new", str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
     assert "Segmentation" in done.stderr
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")], done.stderr
+
+
+def test_dciodvfy_finds_no_errors_in_that_of_a_picture(tmp_path: Path) -> None:
+    tool = shutil.which("dciodvfy")
+    if tool is None:
+        pytest.skip("dciodvfy is not installed: apt-get install dicom3tools")
+    picture = save_picture(tmp_path / "picture", np.zeros((7, 9)))
+    made_by = Algorithm("deconvseg deconver", "deconver")
+    mask = np.eye(7, 9, dtype=np.uint8)
+    write_segmentation(
+        mask, Geometry.identity(2), tmp_path / "seg.dcm", series=picture.files, segments=SEGMENTS, algorithm=made_by
+    )
+    done = subprocess.run([tool, "-new", str(tmp_path / "seg.dcm")], capture_output=True, text=True, check=False)
     assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")], done.stderr
 
 

@@ -139,6 +139,9 @@ def write_segmentation(
             f"{path}: the mask cannot be written for the series of {series[0]} ({first_line(error)}); write it as "
             "NIfTI (`to='nifti'`)"
         ) from error
+    if "FrameOfReferenceUID" not in made:
+        # Images without a place must have it, known or not.
+        made.PatientOrientation = None
     with atomic_write(path) as temporary:
         made.save_as(temporary)
 

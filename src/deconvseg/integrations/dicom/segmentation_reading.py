@@ -6,7 +6,6 @@ import re
 import warnings
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def read_segmentation(path: str | PathLike[str]) -> ReadSegmentation:
                 raise InputError(
                     f"{path}: is a fractional segmentation, whose numbers are no labels; give a binary one"
                 )
-            array, geometry = _read_pixels(found, Path(path))
+            array, geometry = _read_pixels(found)
     except InputError:
         raise
     except (OSError, *FOREIGN_ERRORS) as error:
@@ -86,10 +85,14 @@ def read_segmentation(path: str | PathLike[str]) -> ReadSegmentation:
     return ReadSegmentation(LabelMap(pixels, geometry), names, series)
 
 
-def _read_pixels(found: Any, path: Path) -> tuple[Any, Geometry]:
+def _read_pixels(found: Any) -> tuple[Any, Geometry]:
     """Return the numbers of segments (columns, rows, slices), or (rows, columns) without positions."""
-    if "FrameOfReferenceUID" not in found or found.get_volume_geometry() is None:
-        raise InputError(f"{path}: has no positions in the patient")
+    if "FrameOfReferenceUID" not in found:
+        images = [uids[2] for uids in found.get_source_image_uids()]
+        planes = found.get_pixels_by_source_instance(
+            images[:1], combine_segments=True, assert_missing_frames_are_empty=True
+        )
+        return planes[0], Geometry.identity(2)
     volume = found.get_volume(combine_segments=True)
     affine = volume.get_affine("RAS") @ np.eye(4)[[2, 1, 0, 3]]
     array = volume.array.transpose(2, 1, 0)

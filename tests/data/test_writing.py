@@ -98,7 +98,8 @@ def test_masks_are_readable_by_others_as_the_umask_says(tmp_path):
         ("m.png", [-1, 3], r"m\.png cannot hold the labels -1 … 3"),
         ("m.bmp", [0, 256], r"m\.bmp cannot hold the labels 0 … 256 \(\.bmp holds 0 … 255\)"),
         ("m.jpg", [0, 1], r"m\.jpg: \.jpg is lossy"),
-        ("m.dcm", [0, 1], r"m\.dcm has no suffix that a mask can be written as"),
+        ("m.pdf", [0, 1], r"m\.pdf has no suffix that a mask can be written as"),
+        ("m.dcm", [0, 1], r"m\.dcm: a mask is not written as \.dcm"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(tmp_path, name, values, message):

@@ -323,6 +323,7 @@ def test_texts_that_are_given_several_times_are_read_at_once_and_files_of_them_i
         "mask": ["*_mask.png"],
         "labels": ["1=organ", "2=lesion:#ff0000"],
         "exclude": ["a=blurred", "b", "c"],
+        "series": None,
     }
     # Read again, as when a run goes on, they are the same.
     assert RunOptions("data", **asked.reading).reading == asked.reading

@@ -1,4 +1,4 @@
-"""``deconvseg data``: check or convert a dataset, make a synthetic one, or show a published one's card."""
+"""``deconvseg data``: check or convert a dataset, list DICOM series, make synthetic data, show a published card."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,11 +9,12 @@ from deconvseg.cli import options
 from deconvseg.cli.cards import count_cases, describe_card
 from deconvseg.cli.console import Terminal, echo, echo_path, list_errors, print_json, warn
 from deconvseg.cli.helping import Command, Group
+from deconvseg.cli.series import describe_series
 from deconvseg.options import READING, Option, RunOptions, whole
 from deconvseg.text import number_of
 
 app = typer.Typer(
-    help="Check or convert a dataset, make a synthetic one, or show a published one's card.",
+    help="Check or convert a dataset, list DICOM series, make a synthetic dataset, or show a published one's card.",
     no_args_is_help=True,
     cls=Group,
 )
@@ -41,6 +42,23 @@ def check(dataset: str, splits: str | None, json: options.Json = False, **asked:
         echo(report.to_text())
     if report.errors:
         raise typer.Exit(1)
+
+
+@app.command("series", cls=Command)
+@options.takes(RunOptions, "series")
+def list_series(
+    folder: Annotated[Path, typer.Argument(help="A folder of one or many DICOM studies.")],
+    json: options.Json = False,
+    **asked: Any,
+) -> None:
+    """List the DICOM series of a folder with their grids, why some cannot be read, and the files that were skipped."""
+    from deconvseg.integrations.dicom import list_folder
+
+    found = list_folder(folder, asked["series"] or ())
+    if json:
+        print_json(found.to_json())
+    else:
+        echo(describe_series(found))
 
 
 @app.command(cls=Command)

@@ -103,6 +103,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "deconvseg data check DATASET --image '*.png' --mask '*_mask*.png'",
         "deconvseg data check DATASET --labels 1=organ --labels 2=lesion:#ff0000",
     ),
+    "series": (
+        "deconvseg data series STUDIES",
+        "deconvseg data series STUDIES --series 'T1*' --json",
+    ),
     "convert": (
         "deconvseg data convert DATASET Dataset011_Discs --to nnunet",
         "deconvseg data convert DATASET OUT --to nnunet --id 11 --name Discs",
@@ -120,6 +124,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "data": (
         "deconvseg data demo DATASET",
         "deconvseg data check DATASET",
+        "deconvseg data series STUDIES",
     ),
     "nnunet upgrade": ("deconvseg nnunet upgrade nnUNetTrainer__nnUNetPlans__3d_fullres -o DTC",),
     "nnunet env": ("deconvseg nnunet env",),

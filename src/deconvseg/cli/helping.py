@@ -20,7 +20,7 @@ from deconvseg.progress import wrap
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
         *("images", "truth", "prediction", "dataset", "splits", "split", "fold", "folds", "group_by", "stratify"),
-        *("table", "image", "mask", "labels", "foreground", "exclude", "cache", "cases", "bids"),
+        *("table", "image", "mask", "labels", "foreground", "exclude", "series", "channel", "cache", "cases", "bids"),
         *("protocol", "data", "datasets", "rows", "seeds", "incomplete"),
     ),
     "Scale": ("scale", "steps", "narrow"),

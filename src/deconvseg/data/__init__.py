@@ -31,12 +31,14 @@ from deconvseg.data.file_names import case_stem, is_image_file
 from deconvseg.data.formats.itk import image_from_itk
 from deconvseg.data.formats.reader import Reader, Segment
 from deconvseg.data.formats.registry import (
+    has_own_grids,
     image_suffixes,
     is_picture,
     list_readers,
     register_reader,
     unregister_reader,
 )
+from deconvseg.data.formats.series_choice import SeriesChoice
 from deconvseg.data.geometry import AxisOrder, Geometry
 from deconvseg.data.grids import check_same_grid
 from deconvseg.data.headers import read_header
@@ -119,6 +121,7 @@ __all__ = [
     "Resampling",
     "Sample",
     "Segment",
+    "SeriesChoice",
     "Splits",
     "align_white",
     "bids_mask_paths",
@@ -148,6 +151,7 @@ __all__ = [
     "find_splits",
     "finish",
     "group_cases",
+    "has_own_grids",
     "has_patterns",
     "image_from_itk",
     "image_suffixes",

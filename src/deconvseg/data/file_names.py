@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from deconvseg.data.formats.decoding import naming_file
-from deconvseg.data.formats.registry import find_format, image_suffix, is_claimed
+from deconvseg.data.formats.registry import find_format, image_suffix, is_claimed, is_recognised
 
 
 def is_dead_link(path: Path) -> bool:
@@ -23,9 +23,11 @@ def is_image_file(path: Path) -> bool:
 
 def is_image(path: Path) -> bool:
     """Return whether the path stands for a whole image: a file by its name, or a folder that is one image."""
-    if is_image_file(path) and not path.is_dir():
-        return listed_as(path) == path
-    return not path.name.startswith(".") and is_claimed(path)
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return is_claimed(path)
+    return (image_suffix(path) != "" or is_recognised(path)) and listed_as(path) == path
 
 
 def listed_as(path: Path) -> Path:

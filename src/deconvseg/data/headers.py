@@ -69,6 +69,12 @@ def reader_of(path: Path, readers: Sequence[Any] | None = None) -> Reader:
     return reader
 
 
+def choose_image(folder: Path, series: Sequence[str]) -> Path:
+    """Return the path of the image in a folder that ``series`` asks for."""
+    with asking(folder) as reader:
+        return reader.choose(folder, series)
+
+
 def compression_with_losses(path: Path) -> str:
     """Return the name of a file's compression if it is lossy ("JPEG"), else an empty string."""
     with asking(path) as reader:

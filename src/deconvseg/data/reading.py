@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deconvseg.data.formats.decoding import check_number_type
+from deconvseg.data.aligning import resample_onto, same_grid
+from deconvseg.data.formats.decoding import check_number_type, naming_file
 from deconvseg.data.formats.registry import is_picture
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.grids import check_same_grid
@@ -23,6 +24,7 @@ from deconvseg.units import format_bytes
 # White values of unusual bit depths; only for these is the header read, which opens the file once more.
 _WHITES = {2**bits - 1 for bits in range(2, 16)} - {255}
 _LABEL_NOISE = 1e-4  # allows rounding of whole numbers in float32, but not interpolated masks
+_COVERED = 0.995  # the share of a grid that counts as all of it
 
 
 def read_image(
@@ -30,12 +32,14 @@ def read_image(
     *,
     channels_last: bool = False,
     memory: int | None = None,
+    align: Callable[[str], None] | None = None,
     readers: Sequence[Any] | None = None,
 ) -> Image:
     """Read one file, or several single-channel files of the same grid as the channels of one image.
 
     ``channels_last`` allows a 4D file whose last axis is the channels (Medical Segmentation Decathlon), and NRRD and
     MetaImage files with several numbers per voxel. ``memory`` is the largest number of bytes that reading may need.
+    With ``align`` channels on another grid are resampled onto that of the first, which ``align`` is told in a sentence.
     Raises `InputError` for a missing, corrupt or unsupported file, NaN or infinite voxels, channels whose shapes or
     geometries (see `Geometry.matches`) differ, and for too little memory (checked before reading voxels). ``readers``
     is deprecated: use `register_reader`.
@@ -64,6 +68,8 @@ def read_image(
                 f"{path} holds {channel.channels} channels, but {len(files)} files are one channel each; "
                 "give one file per channel"
             )
+        if align is not None and not same_grid(first, channel):
+            channel = _aligned(channel, path, first, files[0], align)
         check_same_grid(first, files[0], channel, path)
         pixels[number] = channel.pixels[0]
         # Free the copied array before the next file is read.
@@ -134,6 +140,15 @@ def _read_channels(path: Path, channels_last: bool, readers: Sequence[Any] | Non
             "replace them by finite values"
         )
     return image
+
+
+def _aligned(channel: Image, path: Path, first: Image, first_path: Path, tell: Callable[[str], None]) -> Image:
+    """Return a channel on the grid of the first one."""
+    with naming_file(path, "image"):
+        aligned, covered = resample_onto(channel, first.shape, first.geometry)
+    share = "" if covered > _COVERED else f", {1 - covered:.0%} of which it does not cover"
+    tell(f"{path} has another grid than {first_path}: resampled linearly onto that{share}; were they registered?")
+    return aligned
 
 
 def _check_memory(files: Sequence[Path], memory: int, readers: Sequence[Any] | None) -> None:

@@ -18,6 +18,8 @@ from deconvseg.progress import Console, choose_console
 
 _Path = str | PathLike[str]
 _Part = tuple[str, ...]
+# The options that select cases.
+_PART = ("splits", "split", "fold", "image", "mask", "exclude", "series", "channel")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _predict_parts(asked: _Arguments, models: Sequence[_Path], spreading: _Sprea
     arguments = spreading.arguments = {**spreading.arguments, "images": images}
     plan, runs = plan_and_runs(models)
     # The tasks give the same warnings.
-    part = {name: arguments[name] for name in ("splits", "split", "fold", "image", "mask", "exclude")}
+    part = {name: arguments[name] for name in _PART}
     cases, _, _ = choose_cases(Path(images), plan, runs, **part, told=Prediction())
     if len(cases) < 2:
         return spreading.whole()

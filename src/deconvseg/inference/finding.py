@@ -1,5 +1,6 @@
 """The cases of a path to predict."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,8 @@ from deconvseg.data import (
     Dataset,
     Image,
     Problem,
+    SeriesChoice,
+    has_own_grids,
     has_patterns,
     is_dataset,
     is_images_folder,
@@ -30,6 +33,8 @@ from deconvseg.runs import Run, name_seen, patterns_of_run
 from deconvseg.system import available_memory
 from deconvseg.text import number_of
 
+_UID = re.compile(r"[0-9.]{5,64}")
+
 
 def find_cases(
     images: Path,
@@ -43,7 +48,7 @@ def find_cases(
 
     ``reading`` are the arguments ``image``, ``mask`` and ``exclude`` of `open_dataset`.
     """
-    cases, problems, load, _, _ = _find(images, channels, memory, reading or {}, warn)
+    cases, problems, load, _, _ = _find(images, channels, memory, reading or {}, {}, warn)
     return cases, problems, load
 
 
@@ -52,9 +57,13 @@ def _find(
     channels: Sequence[str],
     memory: int | None,
     reading: Mapping[str, Any],
+    rules: Mapping[str, Mapping[str, str]],
     warn: Callable[[str], None],
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image], Sequence[str], Dataset | None]:
-    """Return what `find_cases` does, the names of the cases that are excluded, and the dataset if the path is one."""
+    """Return what `find_cases` does, the names of the cases that are excluded, and the dataset if the path is one.
+
+    ``rules`` pick the DICOM series of each channel.
+    """
     order = tuple(range(len(channels)))
     excluded: Sequence[str] = ()
     given: Dataset | None = None
@@ -67,7 +76,9 @@ def _find(
         folder = images if images.is_dir() else images.parent
         # A colour picture is one file, and a grey one is expanded: numbered pictures are cases, except in nnU-Net.
         in_colour = is_rgb(channels) and not is_images_folder(folder)
-        cases, problems = open_images(images, channels=1 if in_colour else len(channels), channel_names=channels)
+        count = 1 if in_colour else len(channels)
+        choice = SeriesChoice(tuple(reading.get("series") or ()), count, rules)
+        cases, problems = open_images(images, channels=count, channel_names=channels, choice=choice)
         cases, excluded = _leave_out(images, cases, reading.get("exclude") or ())
         channels_last = len(channels) > 1
         dataset = _dataset_around(images) if any(len(case.images) > 1 for case in cases) else None
@@ -77,7 +88,8 @@ def _find(
     def load(case: Case) -> Image:
         room = available_memory() if memory is None else memory
         files = [case.images[place] for place in order] if len(case.images) == len(order) else case.images
-        image = read_image(files, channels_last=channels_last, memory=room)
+        align = warn if has_own_grids(case.images[0]) else None
+        image = read_image(files, channels_last=channels_last, memory=room, align=align)
         for file in files:
             for note in read_header(file).notes:
                 warn(f"{file} {note}")
@@ -108,6 +120,7 @@ def _reading(
     image: Sequence[str] | None,
     mask: Sequence[str] | None,
     exclude: Sequence[str] | None,
+    series: Sequence[str] | None,
     runs: Sequence[Run],
     console: Console,
 ) -> dict[str, Any]:
@@ -121,7 +134,19 @@ def _reading(
     elif mask is not None and images.is_dir() and not has_patterns(images, mask, "mask"):
         # Prediction needs no masks: the pattern only excludes files that are not images.
         reading["mask"] = None
-    return {**reading, "exclude": exclude}
+    return {**reading, "exclude": exclude, "series": series}
+
+
+def _rules(plan: Plan, given: Sequence[str]) -> dict[str, Mapping[str, str]]:
+    """Return what picks the DICOM series of each channel: the given texts ``NAME=UID``, else the plan's rules."""
+    rules: dict[str, Mapping[str, str]] = {channel.name: channel.dicom for channel in plan.channels}
+    for text in given:
+        name, equals, value = text.partition("=")
+        known = next((own for own in rules if own.strip().casefold() == name.strip().casefold()), None)
+        if not equals or not value or known is None:
+            raise InputError(f"`channel={text!r}`: give NAME=UID; the run has the channels {', '.join(rules)}")
+        rules[known] = {"SeriesInstanceUID" if _UID.fullmatch(value) else "SeriesDescription": value}
+    return rules
 
 
 def choose_cases(
@@ -137,6 +162,8 @@ def choose_cases(
     image: Sequence[str] | None = None,
     mask: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
+    series: Sequence[str] | None = None,
+    channel: Sequence[str] | None = None,
     told: Prediction,
     console: Console = SILENT,
 ) -> tuple[Sequence[Case], Sequence[Problem], Callable[[Case], Image]]:
@@ -145,11 +172,13 @@ def choose_cases(
     Cases have the channels of the ``plan``; ``runs`` are the runs that predict them, and ``told`` receives the
     warnings about the cases, ``console`` the patterns of the first run if they are used. ``image``, ``mask`` and
     ``exclude`` are those of `open_dataset`; without them a folder is read by the patterns of the first run if its files
-    match. Raises :class:`InputError` for ``names`` that no case has.
+    match. Of a folder of DICOM, ``series`` and ``channel`` (``NAME=UID``) choose the series, or the plan's rules.
+    Raises :class:`InputError` for ``names`` that no case has.
     """
     channels = [channel.name for channel in plan.channels]
-    reading = _reading(images, image, mask, exclude, runs, console)
-    cases, left_out, load, excluded, dataset = _find(images, channels, memory, reading, told.warn)
+    reading = _reading(images, image, mask, exclude, series, runs, console)
+    rules = _rules(plan, channel or ())
+    cases, left_out, load, excluded, dataset = _find(images, channels, memory, reading, rules, told.warn)
     known = [case.name for case in cases]
     own, test = _own_splits(runs, dataset, known), () if dataset is None else dataset.declared_test
     chosen = select_split(known, split, splits=splits, own=own, fold=fold, excluded=excluded, test=test)

@@ -67,6 +67,8 @@ class _FileOptions(_Options, total=False):
     image: str | Sequence[str] | Mapping[str, str] | None
     mask: str | Sequence[str] | Mapping[str, str] | None
     exclude: Folder | Sequence[Folder] | None
+    series: str | Sequence[str] | None
+    channel: str | Sequence[str] | Mapping[str, str] | None
     cases: Sequence[str] | None
     console: Console | bool | None
 
@@ -158,9 +160,11 @@ def predict(asked: _Arguments) -> Any:
 
     Files give masks named after their case in ``output``, each on the grid and with the geometry of its image.
     ``split`` selects a part of a dataset (by the first run's splits, or by the file ``splits``, in which ``fold``
-    selects an entry of a list), and ``cases`` selects cases by name. A file that fails is reported in ``problems``
-    and the others are completed; if it is the only one, its error is raised. The post-processing of a
-    cross-validation is applied unless ``postprocess`` is false.
+    selects an entry of a list), and ``cases`` selects cases by name. A folder of DICOM studies is sorted out by series:
+    each study is a case, of the series that ``series`` picks (a UID, description or modality, or a pattern), or of one
+    per channel, by ``channel`` (``{"FLAIR": UID}``) or by the rules of the plan's channels. A file that
+    fails is reported in ``problems`` and the others are completed; if it is the only one, its error is raised. The
+    post-processing of a cross-validation is applied unless ``postprocess`` is false.
 
     ``threshold`` is the probability above which a voxel is foreground, one number or numbers by class
     (:class:`~deconvseg.inference.Rule`). The default is the threshold chosen for the run (``deconvseg threshold``). If
@@ -203,6 +207,7 @@ def predict(asked: _Arguments) -> Any:
     else:
         why = "an image in memory is one case, not saved"
         _refuse(asked, "output", "splits", "split", "fold", "cases", "image", "mask", "exclude", why=why)
+        _refuse(asked, "series", "channel", why=why)
         _refuse(
             asked,
             "skip_existing",
@@ -243,7 +248,8 @@ def _predict_files(asked: _Arguments, opened: OpenedPredictor, limit: float | No
     """Write the masks of files; the result also describes the runs."""
     predictor, told = opened.predictor, opened.told
     images, output = Path(asked.images), Path(asked.output or "")
-    part = {name: getattr(asked, name) for name in ("memory", "splits", "split", "fold", "image", "mask", "exclude")}
+    names = ("memory", "splits", "split", "fold", "image", "mask", "exclude", "series", "channel")
+    part = {name: getattr(asked, name) for name in names}
     chosen, left_out, load = choose_cases(
         images, predictor.plan, opened.runs, **part, names=asked.cases, told=told, console=choose_console(asked.console)
     )

@@ -9,7 +9,7 @@ from deconvseg.errors import InputError
 from deconvseg.options.declaring import FLAG, Kind, Option
 
 # The arguments of `deconvseg.data.open_dataset` that are options.
-READING = ("foreground", "group_by", "image", "mask", "labels", "exclude")
+READING = ("foreground", "group_by", "image", "mask", "labels", "exclude", "series")
 
 
 def _check_texts(value: Any) -> list[str]:
@@ -72,5 +72,16 @@ EXCLUDE = Option(
     "Leave out a case by its name or a pattern, with an optional reason: case_012, 'scan_*', case_012=blurred; or a "
     ".txt file of such lines.",
     EXCLUSIONS,
+)
+SERIES = Option(
+    "Choose a series where a folder of DICOM has several: by its UID, description or modality, also as a pattern such "
+    "as 'T1*'.",
+    _TEXTS._replace(wanted="UIDs, descriptions or modalities", metavar="SERIES"),
+)
+CHANNEL = Option(
+    "Choose the DICOM series of a channel by its UID or description{form}; by default as the plan's channels say.",
+    _TEXTS._replace(
+        wanted="NAME=UID", metavar="NAME=UID", form=', such as {"FLAIR": "1.2.840.1"}', text_form=", as FLAIR=1.2.840.1"
+    ),
 )
 FOREGROUND = Option("Treat every label above zero as one class (instance maps).", FLAG)

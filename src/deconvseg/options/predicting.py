@@ -1,10 +1,11 @@
 """The options of a prediction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Literal
 
+from deconvseg.options.dataset import CHANNEL, SERIES
 from deconvseg.options.declaring import BYTES, FLAG, NUMBER, PLACE, TEXT, THRESHOLDS, Kind, Option, Options
 from deconvseg.options.evaluating import PartOptions
 from deconvseg.options.kinds import CONSOLE, MASK_FORMAT, PREDICTION_PRECISION, SEGMENTATION_TYPE, WEIGHTS
@@ -74,6 +75,8 @@ class MaskOptions(Options):
 class PredictOptions(PartOptions, MaskOptions):
     """The options of a prediction, except images, models and the output."""
 
+    series: Annotated[str | Sequence[str] | None, SERIES] = None
+    channel: Annotated[str | Sequence[str] | Mapping[str, str] | None, CHANNEL] = None
     device: Annotated[str, DEVICE] = "auto"
     precision: Annotated[
         Literal["auto", "32", "bf16"],

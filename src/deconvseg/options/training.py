@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deconvseg.errors import InputError
-from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING
+from deconvseg.options.dataset import EXCLUDE, FOREGROUND, IMAGE, LABELS, MASK, READING, SERIES
 from deconvseg.options.declaring import (
     FLAG,
     PLACE,
@@ -83,6 +83,7 @@ class RunOptions(PlanOptions):
     mask: Annotated[str | Sequence[str] | Mapping[str, str] | None, MASK] = None
     labels: Annotated[_Path | Sequence[_Path] | Mapping[int, str] | None, LABELS] = None
     exclude: Annotated[_Path | Sequence[_Path] | None, EXCLUDE] = None
+    series: Annotated[str | Sequence[str] | None, SERIES] = None
     epochs: Annotated[
         int | None, Option("Number of epochs of each training.", whole(1), key="recipe.epochs", resume="further")
     ] = None

@@ -33,6 +33,9 @@ class Part(BaseModel):
 class ChannelPlan(Part):
     """One input channel and the normalisation of its intensities.
 
+    ``dicom`` picks the channel's series in a folder of DICOM: attributes of its headers by keyword, each with a pattern
+    that its value matches (``{"SeriesDescription": "*FLAIR*"}``).
+
     Example:
         >>> from deconvseg.planning import ChannelPlan
         >>> ChannelPlan(name="CT", normalisation="ct", clip=(-160, 240), mean=40, std=90).name
@@ -45,6 +48,16 @@ class ChannelPlan(Part):
     clip: tuple[float, float] | None = None
     mean: float | None = None
     std: Positive | None = None
+    dicom: dict[str, str] = Field(default={})
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.normalisation, self.clip, self.mean, self.std))
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Older plans have no rules for series, and their reasons were given for a plan without the key.
+        tree: dict[str, Any] = serialize(self)
+        return tree if self.dicom else {name: value for name, value in tree.items() if name != "dicom"}
 
     @model_validator(mode="after")
     def _check(self) -> "ChannelPlan":

@@ -3,6 +3,6 @@
 Each module registers its readers when it is imported here.
 """
 
-from deconvseg.data.formats import analyze, itk, mgh, nifti, raster
+from deconvseg.data.formats import analyze, dicom, itk, mgh, nifti, raster
 
-__all__ = ["analyze", "itk", "mgh", "nifti", "raster"]
+__all__ = ["analyze", "dicom", "itk", "mgh", "nifti", "raster"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy.typing as npt
 
+from deconvseg.data.formats.series_choice import SeriesChoice
 from deconvseg.data.geometry import Geometry
 from deconvseg.data.types import Header
 from deconvseg.errors import InputError
+
+if TYPE_CHECKING:
+    from deconvseg.data.dataset import Case, Problem
 
 
 class Segment(NamedTuple):
@@ -37,11 +41,13 @@ class Reader(Protocol):
 
     Set ``pictures`` if the files are photographs or other 2D pictures, grey or in colour: a number at the end of a
     file name is then part of the name, not a channel number. Set ``copies`` if a file next to one of the same name in
-    another format is a preview or copy of it and must be ignored.
+    another format is a preview or copy of it and must be ignored. Set ``own_grids`` if the channels of an image may
+    have grids of their own in one world, onto the first of which a prediction resamples the others.
     """
 
     pictures: ClassVar[bool] = False
     copies: ClassVar[bool] = False
+    own_grids: ClassVar[bool] = False
 
     @abstractmethod
     def read_header(self, path: Path) -> Header:
@@ -90,6 +96,14 @@ class Reader(Protocol):
     def files(self, path: Path) -> tuple[Path, ...]:
         """Return all files whose content determines the image."""
         return tuple(sorted(file for file in path.rglob("*") if file.is_file())) if path.is_dir() else (path,)
+
+    def open_folder(self, folder: Path, choice: SeriesChoice) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
+        """Return the cases of a folder whose files this reader sorts into images, and what is left out of them."""
+        raise InputError(f"{folder} is a folder, where an image file is expected")
+
+    def choose(self, folder: Path, series: Sequence[str]) -> Path:
+        """Return the path of the image in a folder that ``series`` asks for, where a folder may hold several."""
+        raise InputError(f"{folder}: `series`: its format has no series; omit it")
 
     def listed_as(self, path: Path) -> Path:
         """Return the file that represents the image in listings, if ``path`` is another part of it."""

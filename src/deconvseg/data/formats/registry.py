@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
@@ -20,13 +20,23 @@ _PLUGINS = "deconvseg.readers"
 
 @dataclass(frozen=True)
 class Format:
-    """A registered reader; ``everywhere`` is true if other processes of deconvseg know it too."""
+    """A registered reader; ``everywhere`` is true if other processes of deconvseg know it too.
+
+    ``make`` returns the reader when it is first used. ``recognises`` returns whether a file without a known suffix is
+    of this format, by its first bytes.
+    """
 
     name: str
-    reader: Reader
+    make: Callable[[], Reader]
     suffixes: tuple[str, ...]
     claims: Callable[[Path], bool] | None
     everywhere: bool
+    recognises: Callable[[Path], bool] | None = None
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The reader."""
+        return self.make()
 
 
 _FORMATS: dict[str, Format] = {}
@@ -80,11 +90,17 @@ def register_reader(
                 what = f"the suffix {both[0]}" if both else f"the name {name!r}"
                 raise InputError(f"{what} has a reader ({taken.name!r}): choose another, or unregister that one first")
         everywhere = kind.__module__.startswith("deconvseg.") or is_loading()
-        _FORMATS[name] = Format(name, kind(), suffixes, claims, everywhere)
-        _suffixes.cache_clear()
+        made = kind()
+        add_format(Format(name, lambda: made, suffixes, claims, everywhere))
         return kind
 
     return register
+
+
+def add_format(new: Format) -> None:
+    """Add a format whose name and suffixes are free."""
+    _FORMATS[new.name] = new
+    _suffixes.cache_clear()
 
 
 def unregister_reader(name: str) -> None:
@@ -122,7 +138,7 @@ def image_suffixes() -> tuple[str, ...]:
 
     Example:
         >>> from deconvseg.data import image_suffixes
-        >>> ".nii.gz" in image_suffixes(), ".dcm" in image_suffixes()
+        >>> ".nii.gz" in image_suffixes(), ".pdf" in image_suffixes()
         (True, False)
 
     """
@@ -136,12 +152,15 @@ def image_suffix(path: str | PathLike[str]) -> str:
 
 
 def find_format(path: str | PathLike[str]) -> Format | None:
-    """Return the format of a file by its name, or of a folder that a reader claims; None for anything else."""
+    """Return the format of a file, or of a folder that a reader claims; None for anything else.
+
+    A file has the format of its suffix; without a known one, a format may recognise its first bytes.
+    """
     path = Path(path)
     if (claimed := _claimed_by(path)) is not None:
         return claimed
     suffix = image_suffix(path)
-    return _suffixes()[suffix] if suffix else None
+    return _suffixes()[suffix] if suffix else _recognised_by(path)
 
 
 def is_claimed(folder: Path) -> bool:
@@ -149,10 +168,21 @@ def is_claimed(folder: Path) -> bool:
     return _claimed_by(folder) is not None
 
 
+def is_recognised(path: Path) -> bool:
+    """Return whether a file without a known suffix is an image by its first bytes."""
+    return image_suffix(path) == "" and _recognised_by(path) is not None
+
+
 def is_picture(path: str | PathLike[str]) -> bool:
     """Return whether the path has a format of 2D pictures."""
     known = find_format(path)
     return known is not None and known.reader.pictures
+
+
+def has_own_grids(path: str | PathLike[str]) -> bool:
+    """Return whether the channels of an image of this format may have grids of their own."""
+    known = find_format(path)
+    return known is not None and known.reader.own_grids
 
 
 def is_known_everywhere() -> bool:
@@ -169,6 +199,12 @@ def _claimed_by(folder: Path) -> Format | None:
             if claims(folder):
                 return known
     return None
+
+
+def _recognised_by(path: Path) -> Format | None:
+    return next(
+        (known for known in _formats().values() if known.recognises is not None and known.recognises(path)), None
+    )
 
 
 def _formats() -> dict[str, Format]:

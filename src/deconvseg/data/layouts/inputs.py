@@ -11,9 +11,11 @@ from pathlib import Path
 
 from deconvseg.data.dataset import Case, Problem, list_names
 from deconvseg.data.file_names import case_stem, is_dead_link, is_image, listed_as
-from deconvseg.data.formats.registry import image_suffixes, is_claimed, is_picture
+from deconvseg.data.formats.decoding import naming_file
+from deconvseg.data.formats.registry import Format, find_format, image_suffixes, is_claimed, is_picture
+from deconvseg.data.formats.series_choice import SeriesChoice
 from deconvseg.data.headers import read_header
-from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out
+from deconvseg.data.layouts.left_out import find_dicom, find_left_out, name_left_out, walk_folders
 from deconvseg.data.layouts.named_channels import join_named_channels
 from deconvseg.data.listing import by_stem, channel_files, channel_of, ending_of, list_image_files, sibling_channel
 from deconvseg.errors import InputError
@@ -23,12 +25,18 @@ from deconvseg.text import number_of
 _MASK_WORD = r"(?:masks?|d?seg|segmentations?|labels?|gt|ground[ _-]?truth|annotations?|manual)"
 _MASK = re.compile(rf"(?P<image>.+?)[ _.-]+{_MASK_WORD}[_-]?\d*", re.IGNORECASE)
 _MASK_FIRST = re.compile(rf"{_MASK_WORD}[ _.-]+(?P<image>.+)", re.IGNORECASE)
+# Files among which the first image of a folder is looked for, to see whether it is sorted out by contents.
+_MOST_SEARCHED = 2000
 # Names of image folders in nnU-Net's layout, in which every file name has a channel number.
 _NNUNET_FOLDER = re.compile(r"images[A-Z][a-z]*")
 
 
 def open_images(
-    path: str | PathLike[str], *, channels: int | None = None, channel_names: Sequence[str] = ()
+    path: str | PathLike[str],
+    *,
+    channels: int | None = None,
+    channel_names: Sequence[str] = (),
+    choice: SeriesChoice | None = None,
 ) -> tuple[tuple[Case, ...], tuple[Problem, ...]]:
     """Return the cases of one file, or of all image files of a folder; ``CASE_0000.ext`` … (nnU-Net) is one case.
 
@@ -37,8 +45,9 @@ def open_images(
     (``CASE-t1c.nii.gz``, ``CASE-t2w.nii.gz``) are one case, in the order of these names. A single file gets the same
     case name as within its folder, with the channels beside it: the number 0000 is dropped if several files have it and
     none has another number, or if the folder has an nnU-Net name (imagesTs). Files with the same case name, masks next
-    to their images (``X_mask``, ``seg_X``, …) and unsupported files are left out and reported as problems. Raises
-    `InputError` for a missing path, a folder without images, and if no case remains.
+    to their images (``X_mask``, ``seg_X``, …) and unsupported files are left out and reported as problems. A folder of
+    DICOM studies is sorted out by series, of which ``choice`` picks those of each case. Raises `InputError` for a
+    missing path, a folder without images, and if no case remains.
 
     Example:
         >>> from deconvseg.data import open_images
@@ -48,6 +57,12 @@ def open_images(
 
     """
     path = listed_as(Path(path))
+    choice = choice or SeriesChoice(count=channels)
+    if path.is_dir() and (known := sorted_by(path)) is not None:
+        with naming_file(path, "image"):
+            return known.reader.open_folder(path, choice)
+    if choice.series or any(choice.channels.values()):
+        raise InputError(f"{path}: `series` and `channel` choose among DICOM series in a folder, and it holds none")
     if path.is_dir() and not is_claimed(path):
         found = list_image_files(path)
         left_out = find_left_out(path, found, other="warning")
@@ -73,6 +88,23 @@ def open_images(
     # Compare by name: the given path is kept as written, including links.
     case = next((case for case in grouped if path.name in [image.name for image in case.images]), None)
     return (case or Case(case_stem(path), (path,), None),), ()
+
+
+def sorted_by(folder: Path) -> Format | None:
+    """Return the format whose reader sorts out the files of a folder by their contents; None for a folder of images."""
+    if is_images_folder(folder):
+        return None
+    looked_at, found = 0, None
+    for _, files in walk_folders(folder, whole=False):
+        for path in files:
+            known = None if path.name.startswith(".") else find_format(path)
+            if known is not None and known.recognises is None:
+                return None
+            found = found or known
+        looked_at += len(files)
+        if found is not None or looked_at > _MOST_SEARCHED:
+            break
+    return found
 
 
 def is_images_folder(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Literal
 
 from deconvseg.data.dataset import Problem, list_names
 from deconvseg.data.file_names import case_stem, files_of, is_copy, listed_as
+from deconvseg.data.formats.dicom_files import begins_as_dicom
 from deconvseg.data.formats.image_endings import COMPANIONS, DICOM, PACKED, SIGNATURES, SYSTEM_FOLDERS, UNREAD
 from deconvseg.data.formats.registry import image_suffix, image_suffixes, is_claimed
 
@@ -21,11 +21,6 @@ _NAMES = 3
 _NESTED = "in subfolders, where only files of the folder itself are read"
 _CONVERT = "convert to .nii.gz (3D) or .png (2D)"
 _RENAME = "give them the ending of their format"
-
-# DICOM without a preamble begins with an element of group 8 (or 2), followed by its length or two-letter type.
-_BARE_DICOM = re.compile(
-    rb"(\x08\x00[\x00\x01\x05\x08\x12-\x18]|\x02\x00[\x00-\x03])\x00([A-Z]{2}|[\x00-\x40]\x00\x00\x00)", re.S
-)
 
 Severity = Literal["error", "warning"]
 
@@ -142,8 +137,13 @@ def _is_second_of_pair(path: Path) -> bool:
     return first is not None and any(path.with_suffix(ending).exists() for ending in (first, first.upper()))
 
 
-def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield the folders from ``folder`` down with their files; links are followed once, caches and previews skipped."""
+def walk_folders(
+    folder: Path, skip: Collection[str] = (), deep: bool = True, *, whole: bool = True
+) -> Iterator[tuple[Path, list[Path]]]:
+    """Yield the folders from ``folder`` down with their files; links are followed once, caches and previews skipped.
+
+    A folder that is one image is listed as a file, unless ``whole`` is false.
+    """
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
@@ -161,7 +161,7 @@ def walk_folders(folder: Path, skip: Collection[str] = (), deep: bool = True) ->
             path = place / entry.name
             if not _is_folder(entry) or path.suffix.lower() in (".zarr", ".n5"):
                 files.append(path)
-            elif is_claimed(path):
+            elif whole and is_claimed(path):
                 files.append(path)  # the folder is an image
             elif deep and entry.name.lower() not in SYSTEM_FOLDERS and entry.name not in skip:
                 waiting.append(path)
@@ -204,7 +204,7 @@ def _content(path: Path) -> Literal["dicom", "image", ""]:
             start = stream.read(132)
     except OSError:
         return ""
-    if start[128:132] == b"DICM" or _BARE_DICOM.match(start):
+    if begins_as_dicom(start):
         return "dicom"
     return "image" if start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:12] == b"WEBP") else ""
 
@@ -227,4 +227,7 @@ def _list(folder: Path, paths: list[Path]) -> str:
 
 
 def _conversion(folder: Path) -> str:
-    return f"convert the series with 'dcm2niix -z y -o OUTPUT {folder}' and give the .nii.gz files"
+    return (
+        f"convert the series with 'dcm2niix -z y -o OUTPUT {folder}' and give the .nii.gz files, or install "
+        "deconvseg[dicom]"
+    )

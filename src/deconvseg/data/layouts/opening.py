@@ -11,7 +11,10 @@ from typing import Any
 from deconvseg.catalog import CARDS
 from deconvseg.data.case_names import describe_unportable_names
 from deconvseg.data.dataset import Dataset, Problem, list_names
+from deconvseg.data.formats.series_choice import SeriesChoice
+from deconvseg.data.headers import choose_image
 from deconvseg.data.layouts.excluding import exclude_cases
+from deconvseg.data.layouts.inputs import sorted_by
 from deconvseg.data.layouts.left_out import find_dicom
 from deconvseg.data.layouts.naming import labels_beside, name_labels, read_labels
 from deconvseg.data.layouts.patterns import open_patterns
@@ -49,6 +52,7 @@ def open_dataset(
     mask: Sequence[str] | str | Mapping[str, str] | None = None,
     labels: Sequence[str] | str | Mapping[int, str] | None = None,
     exclude: Sequence[str] | str | None = None,
+    series: Sequence[str] | str | None = None,
 ) -> Dataset:
     """Find the layout of a dataset and list its cases, without reading pixels.
 
@@ -58,7 +62,10 @@ def open_dataset(
     ``labels`` are texts such as ``"1=organ:#ff8800"`` (`parse_label`), which replace the labels declared by the dataset
     or by a file ``labels.json`` (``.csv``, ``.txt``) in its folder. ``exclude`` has names or patterns of cases to
     exclude, in addition to those excluded by a column of the table or by ``exclude.txt`` in the folder
-    (`Dataset.excluded`).
+    (`Dataset.excluded`). ``series`` chooses the DICOM series where the folder of an image has several, by UID,
+    description or modality.
+
+    A folder of DICOM studies without masks is a dataset whose cases are its series.
 
     Raises `InputError` for an unknown or ambiguous layout, an empty folder, and files with the same case name. Missing
     masks and masks without an image become ``problems`` of the dataset.
@@ -80,7 +87,9 @@ def open_dataset(
         dataset = open_patterns(path, _texts(image), _texts(mask), given)
         dataset = replace(dataset, problems=(*dataset.problems, *told, *_unportable_names(dataset)))
     else:
-        dataset = _open_layout(path)
+        dataset = _open_layout(path, _texts(series))
+    if series is not None:
+        dataset = _with_series(dataset, _texts(series))
     foreground = foreground or dataset.foreground
     regions = None if foreground else dataset.regions
     dataset = replace(dataset, foreground=foreground, regions=regions)
@@ -95,13 +104,25 @@ def _texts(given: Sequence[str] | str | Mapping[Any, str] | None) -> list[str]:
     return [f"{name}={text}" for name, text in given.items()] if isinstance(given, Mapping) else list(given)
 
 
-def _open_layout(path: Path) -> Dataset:
+def _with_series(dataset: Dataset, series: Sequence[str]) -> Dataset:
+    """Return the dataset with the chosen series of each folder that is an image."""
+    cases = [
+        replace(case, images=tuple(choose_image(image, series) if image.is_dir() else image for image in case.images))
+        for case in dataset.cases
+    ]
+    return replace(dataset, cases=tuple(cases))
+
+
+def _open_layout(path: Path, series: Sequence[str]) -> Dataset:
     layout = find_layout(path)
     if layout is not None:
         _refuse_several(path, layout)
         with naming(f"{path}: the layout {layout.name!r}"):
             dataset = layout.opens(path)
             return replace(dataset, problems=(*dataset.problems, *_unportable_names(dataset)))
+    if path.is_dir() and (sorting := sorted_by(path)) is not None:
+        cases, problems = sorting.reader.open_folder(path, SeriesChoice(tuple(series)))
+        return Dataset(path, sorting.name, cases, ("image",), guessed_channels=True, problems=problems)
     if (dicom := find_dicom(path)) is not None:
         raise InputError(dicom)
     known = ", ".join(f"{layout.looks} ({layout.name})" for layout in list_layouts())

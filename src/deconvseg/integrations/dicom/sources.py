@@ -43,7 +43,7 @@ def import_package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise MissingPackageError(
-            f"DICOM segmentations need the package {error.name or name}; install it with 'pip install deconvseg[dicom]'"
+            f"DICOM needs the package {error.name or name}; install it with 'pip install deconvseg[dicom]'"
         ) from error
 
 

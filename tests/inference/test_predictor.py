@@ -8,8 +8,10 @@ from torch.nn.utils import weight_norm
 
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import Postprocessing, Predictor, Step
+from deconvseg.inference import Postprocessing, Predictor, Rule, Step
 from deconvseg.inference.grids import GridAxis
+from deconvseg.inference.masks import Canvas
+from deconvseg.inference.slabs import Slab
 from plans import plan_of
 
 IMAGE = Image(np.random.default_rng(0).normal(size=(1, 16, 12)).astype(np.float32), Geometry.identity(2))
@@ -95,3 +97,15 @@ def test_post_processing_of_other_labels_is_refused() -> None:
     step = Step(step="keep_largest", structure="tumour", labels=(4,), written_as=4)
     with pytest.raises(InputError, match="post-processing of tumour: names the labels 4, but the masks have 0, 1"):
         Predictor([(nn.Conv2d(1, 2, 1), plan_of(2, 2, (8, 8), (1, 1)))], postprocessing=Postprocessing(steps=(step,)))
+
+
+@pytest.mark.parametrize(("windows", "expected"), [("nnunet", 0), ("centred", 1)])
+def test_folds_of_nnunet_are_added_in_half_precision_where_the_first_of_equal_classes_wins(
+    windows: str, expected: int
+) -> None:
+    plan = plan_of(2, 2, (1, 1), (1, 1)).with_values({"inference.windows": windows, "inference.average": "logits"})
+    folds = [torch.tensor(logits).view(2, 1, 1) for logits in ((1024.0, 1024.0), (1024.0, 1025.0))]
+    ids = np.full((1, 1), 9, np.uint8)
+    # 2049 is no number of half precision: the sum of class 1 is 2048, as that of class 0.
+    Canvas(Rule(plan), "scan", ids).paint(Slab(0, (slice(0, 1), slice(0, 1)), tuple(folds)))
+    assert ids.item() == expected

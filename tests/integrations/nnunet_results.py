@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -195,10 +196,15 @@ def write_picture(file: Path, shape: Sequence[int], channels: int, seed: int) ->
 def predict_with_nnunet(predictor: Any, results: Path, images: Path, output: Path, folds: Sequence[str]) -> None:
     """Write nnU-Net's masks, as ``nnUNetv2_predict`` on a CPU does without further processes."""
     output.mkdir()
+    # For a folder nnU-Net forks processes that sort its files, and forks of a process with threads may never end.
+    ending = json.loads((results / "dataset.json").read_text())["file_ending"]
+    files = sorted(str(path) for path in images.iterdir() if path.name.endswith(ending))
+    length = len(f"_0000{ending}")
+    cases = [list(channels) for _, channels in itertools.groupby(files, lambda file: file[:-length])]
     with peers():
         theirs = predictor.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         theirs.initialize_from_trained_model_folder(str(results), tuple(folds))
-        theirs.predict_from_files_sequential(str(images), str(output))
+        theirs.predict_from_files_sequential(cases, str(output))
 
 
 def dice_of(ours: np.ndarray, theirs: np.ndarray, least: int) -> list[float]:

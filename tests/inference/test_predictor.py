@@ -8,10 +8,9 @@ from torch.nn.utils import weight_norm
 
 from deconvseg.data import Geometry, Image
 from deconvseg.errors import DeconvsegError, InputError
-from deconvseg.inference import Postprocessing, Predictor, Rule, Step
+from deconvseg.inference import Postprocessing, Predictor, Step
 from deconvseg.inference.grids import GridAxis
-from deconvseg.inference.masks import Canvas
-from deconvseg.inference.slabs import Slab
+from deconvseg.inference.tiling import gaussian_weights
 from plans import plan_of
 
 IMAGE = Image(np.random.default_rng(0).normal(size=(1, 16, 12)).astype(np.float32), Geometry.identity(2))
@@ -99,13 +98,29 @@ def test_post_processing_of_other_labels_is_refused() -> None:
         Predictor([(nn.Conv2d(1, 2, 1), plan_of(2, 2, (8, 8), (1, 1)))], postprocessing=Postprocessing(steps=(step,)))
 
 
-@pytest.mark.parametrize(("windows", "expected"), [("nnunet", 0), ("centred", 1)])
-def test_folds_of_nnunet_are_added_in_half_precision_where_the_first_of_equal_classes_wins(
-    windows: str, expected: int
-) -> None:
-    plan = plan_of(2, 2, (1, 1), (1, 1)).with_values({"inference.windows": windows, "inference.average": "logits"})
-    folds = [torch.tensor(logits).view(2, 1, 1) for logits in ((1024.0, 1024.0), (1024.0, 1025.0))]
-    ids = np.full((1, 1), 9, np.uint8)
-    # 2049 is no number of half precision: the sum of class 1 is 2048, as that of class 0.
-    Canvas(Rule(plan), "scan", ids).paint(Slab(0, (slice(0, 1), slice(0, 1)), tuple(folds)))
-    assert ids.item() == expected
+def test_folds_of_nnunet_are_added_in_half_precision_before_they_are_resampled() -> None:
+    near = [torch.randn(3, 16, 12, generator=torch.Generator().manual_seed(seed)) / 500 + 8 for seed in range(3)]
+
+    class Given(nn.Module):
+        def __init__(self, logits: Tensor) -> None:
+            super().__init__()
+            self.register_buffer("values", logits)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.get_buffer("values")[None].repeat(len(x), 1, 1, 1)
+
+    plan = plan_of(2, 3, (16, 12), (1, 1))
+    plan = plan.with_values({"inference.windows": "nnunet", "inference.average": "logits"})
+    weights = gaussian_weights((16, 12), "nnunet")
+    total = torch.zeros(3, 16, 12).half()
+    for logits in near:
+        total += ((logits * weights).half() / weights.half()).half()
+    mean = (total / len(near)).half()
+    assert any((mean[a] == mean[b]).any() for a, b in ((0, 1), (0, 2), (1, 2)))
+    for spacing in ((1.0, 1.0), (1.0, 0.5)):
+        shape = (16, round(12 / spacing[1]))
+        image = Image(np.zeros((1, *shape), np.float32), Geometry(np.diag([*spacing, 1.0])))
+        finer = nn.functional.interpolate(mean[None].float(), shape, mode="bilinear").half()[0]
+        expected = np.asarray(plan.labels.values)[finer.numpy().argmax(0)]
+        mask = Predictor([(Given(logits), plan) for logits in near]).segment(image)
+        assert np.array_equal(mask.pixels, expected)

@@ -1,12 +1,10 @@
 """The mask of an image, painted slab by slab."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deconvseg.data import LabelMap
 from deconvseg.errors import DeconvsegError
@@ -60,7 +58,7 @@ class Canvas:
             )
         every = logits
         if len(logits) > 1 and plan.inference.average == "logits":
-            logits = (_mean(logits, halves=plan.inference.windows == "nnunet"),)
+            logits = (torch.stack(logits).mean(0) if slab.mean is None else slab.mean,)
         alone = len(logits) == 1
         average = None
         if not alone or self.probabilities is not None:
@@ -76,19 +74,6 @@ class Canvas:
         if self.regions is not None:
             slab.part_of(self.regions)[...] = self.rule.separate(maps, logits=alone).cpu().numpy()
         return DoubtSums.of(every, maps, ids, self.rule, logits=alone) if self.doubted else None
-
-
-def _mean(logits: Sequence[Tensor], *, halves: bool) -> Tensor:
-    """Return the mean of the logits of several networks, with every sum in half precision as nnU-Net adds its folds.
-
-    There neighbouring classes often have equal means, and the first of them wins.
-    """
-    if not halves:
-        return torch.stack(list(logits)).mean(0)
-    total = logits[0].half()
-    for each in logits[1:]:
-        total += each.half()
-    return (total / len(logits)).float()
 
 
 def ids_of(plan: Plan, shape: tuple[int, ...]) -> Ids:

@@ -121,7 +121,7 @@ class Predictor:
                     rule=plan.inference.windows,
                 )
             )
-        self._sweep = Sweep(self._members, self.plan.outputs, memory=memory)
+        self._sweep = self._sweep_of(self._members)
 
     def _engine(self, name: str, model: Model, plan: Plan) -> Engine:
         """Return the given engine, or the requested one for the network of a run or a copy of the given network."""
@@ -144,6 +144,9 @@ class Predictor:
         with computing_in(self.precision, self.device):
             tuned = tune(network.to(self.device).eval(), self.device)
         return TorchEngine(tuned, channels=len(plan.channels), device=self.device, precision=self.precision)
+
+    def _sweep_of(self, members: Sequence[Member]) -> Sweep:
+        return Sweep(members, self.plan.outputs, memory=self.memory, mean=self.plan.inference.average == "logits")
 
     @property
     def networks(self) -> list[nn.Module]:
@@ -202,7 +205,7 @@ class Predictor:
         """Return a predictor with the same networks, which another thread may use at the same time."""
         other = copy(self)
         other._members = [copy(member) for member in self._members]
-        other._sweep = Sweep(other._members, self.plan.outputs, memory=self.memory)
+        other._sweep = other._sweep_of(other._members)
         return other
 
     def prepare(self, image: Image, where: str = "the image") -> PreparedImage:

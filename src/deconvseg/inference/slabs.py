@@ -1,8 +1,10 @@
 """Logits of a volume, slab by slab: planes that no later window covers are resampled to the output and freed."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,12 +27,14 @@ class Slab:
         axis: the axis of the sweep. It comes first in ``place`` and in ``logits``; the others follow in their order.
         place: the ranges of the slab along each axis.
         logits: (K, P, ...) of each network, in float32.
+        mean: the mean of the logits, where it is taken before they are resampled.
 
     """
 
     axis: int
     place: tuple[slice, ...]
     logits: tuple[Tensor, ...]
+    mean: Tensor | None = None
 
     def part_of(self, array: Array) -> Array:
         """Return the view of an array or a tensor (\\*S) or (K, \\*S) with the slab's axes and position."""
@@ -38,6 +42,40 @@ class Slab:
         axes = self.axis - dims, -dims
         in_order = array.moveaxis(*axes) if isinstance(array, Tensor) else np.moveaxis(array, *axes)
         return in_order[(slice(None),) * (array.ndim - dims) + self.place]
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Finished planes of logits on a network's own grid, and their resampling to output planes.
+
+    Attributes:
+        maps: (K, N, ...), valid until the pass goes on.
+        sources: the voxels of each axis from which outputs are interpolated.
+        halves: whether logits are numbers of half precision, before and after they are resampled.
+
+    """
+
+    maps: Tensor
+    sources: Sequence[Source]
+    halves: bool
+
+    def resampled(self) -> Tensor:
+        """Return the output planes (K, P, ...), beginning with the innermost axis, while it is shortest."""
+        maps = self.maps
+        for axis in (len(self.sources) - 1, *range(len(self.sources) - 1)):
+            maps = self.sources[axis].apply(maps, 1 + axis, self.sources[axis].reach.start)
+        return maps.half().float() if self.halves else maps
+
+    @staticmethod
+    def mean(every: Sequence[Planes]) -> Planes:
+        """Return the mean of the planes of networks with one grid, added in half precision as nnU-Net adds its folds.
+
+        Neighbouring classes often have equal means there, and the first of them wins.
+        """
+        total = every[0].maps.half()
+        for each in every[1:]:
+            total += each.maps.half()
+        return replace(every[0], maps=(total / len(every)).float())
 
 
 class Pass:
@@ -66,8 +104,8 @@ class Pass:
         self.image = image.movedim(1 + axis, 1)[box]
         self.weights = gaussian_weights([side.window for side in self.axes], member.rule).to(store)
 
-    def slabs(self, chunks: Sequence[range], block: Sequence[range]) -> Iterator[Tensor]:
-        """Yield logits (K, P, \\*block) for each chunk of P output planes, in order.
+    def slabs(self, chunks: Sequence[range], block: Sequence[range]) -> Iterator[Planes]:
+        """Yield the logits from which each chunk of output planes is resampled, in order.
 
         ``chunks`` are ranges of the first axis' outputs, ``block`` one range of the outputs of each other axis.
         """
@@ -82,12 +120,12 @@ class Pass:
             self._add_row(ring, start, places)
             ring.finish(len(rows.box) if following is None else following)
             while waiting and waiting[-1].reach.stop <= ring.finished:
-                yield ring.interpolate(waiting.pop(), across)
+                yield ring.planes(waiting.pop(), across)
             if not waiting:
                 return
             ring.drop_before(min(waiting[-1].reach.start, ring.finished))
 
-    def _add_row(self, ring: "_Ring", start: int, places: Sequence[tuple[int, ...]]) -> None:
+    def _add_row(self, ring: _Ring, start: int, places: Sequence[tuple[int, ...]]) -> None:
         # The member reduces its batch if memory runs out; it then computes a group in several batches.
         batch = self.member.batch
         for first in range(0, len(places), batch):
@@ -160,13 +198,10 @@ class _Ring:
         self.totals[-shift:] = 0
         self.base = plane
 
-    def interpolate(self, planes: Source, across: Sequence[Source]) -> Tensor:
-        """Resample finished planes to the output's grid, beginning with the innermost axis, while it is shortest."""
-        maps = self._sums.narrow(1, planes.reach.start - self.base, len(planes.reach))
-        sources = [planes, *across]
-        for axis in (len(across), *range(len(across))):
-            maps = sources[axis].apply(maps, 1 + axis, sources[axis].reach.start)
-        return maps.half().float() if self.halves else maps
+    def planes(self, outputs: Source, across: Sequence[Source]) -> Planes:
+        """Return the finished planes from which outputs are resampled."""
+        maps = self._sums.narrow(1, outputs.reach.start - self.base, len(outputs.reach))
+        return Planes(maps, (outputs, *across), self.halves)
 
     def _round(self, *parts: Tensor) -> None:
         if self.halves:

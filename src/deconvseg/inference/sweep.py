@@ -18,7 +18,7 @@ from deconvseg.inference.grids import GridAxis
 from deconvseg.inference.layout import Layout, choose_layout
 from deconvseg.inference.members import Member, WindowMemoryError
 from deconvseg.inference.memory import device_budget, sums_budget
-from deconvseg.inference.slabs import Pass, Slab
+from deconvseg.inference.slabs import Pass, Planes, Slab
 from deconvseg.progress import Progress, show_nothing
 from deconvseg.units import format_bytes
 
@@ -69,13 +69,17 @@ class Sweep:
     """Sweeps over volumes with the windows of one or several members, which compute each part together.
 
     ``outputs`` is the number of maps of each network; ``memory`` is the host memory that a volume may take, in bytes
-    (None: no limit, but sums of logits take at most 1 GB). Sums are stored on the members' GPU if they fit.
+    (None: no limit, but sums of logits take at most 1 GB). Sums are stored on the members' GPU if they fit. With
+    ``mean`` slabs also have the mean of the logits, if all members add them in half precision on one grid.
     """
 
-    def __init__(self, members: Sequence[Member], outputs: int, *, memory: int | None = None) -> None:
+    def __init__(
+        self, members: Sequence[Member], outputs: int, *, memory: int | None = None, mean: bool = False
+    ) -> None:
         self.members = members
         self.outputs = outputs * max(member.engine.networks for member in members)
         self.memory = memory
+        self.mean = mean and len(members) > 1
         device = members[0].engine.device
         self.store = device if device.type == "cuda" else torch.device("cpu")
         self._fits: WeakKeyDictionary[Volume, Fit] = WeakKeyDictionary()
@@ -144,8 +148,13 @@ class Sweep:
             for chunk in chunks:
                 place = tuple(slice(part.start, part.stop) for part in (chunk, *block))
                 # The slab gets no name: it may be a view of a block's sums, which must be freed before the next block.
-                results.append(each(Slab(layout.swept, place, self._by_network([next(part) for part in parts]))))
+                results.append(each(self._slab(layout.swept, place, [next(part) for part in parts])))
         return results
+
+    def _slab(self, axis: int, place: tuple[slice, ...], planes: Sequence[Planes]) -> Slab:
+        logits = self._by_network([each.resampled() for each in planes])
+        added = self.mean and all(each.halves for each in planes) and len({each.maps.shape for each in planes}) == 1
+        return Slab(axis, place, logits, Planes.mean(planes).resampled() if added else None)
 
     def _by_network(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the logits of each network; an engine gives those of its networks together."""

@@ -41,12 +41,15 @@ def sums(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[object]]:
             super().__init__(*arguments, **named)
             made.append(weakref.ref(self))
 
-        def interpolate(self, *arguments: object) -> Tensor:
-            slab = super().interpolate(*arguments)
-            made.append(weakref.ref(slab))
-            return slab
+    resampled = slabs.Planes.resampled
+
+    def watched(planes: slabs.Planes) -> Tensor:
+        slab = resampled(planes)
+        made.append(weakref.ref(slab))
+        return slab
 
     monkeypatch.setattr(slabs, "_Ring", Watched)
+    monkeypatch.setattr(slabs.Planes, "resampled", watched)
     return made
 
 

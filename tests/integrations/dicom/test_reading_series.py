@@ -110,6 +110,16 @@ def test_a_series_that_is_no_volume_is_refused(tmp_path, damage, text):
         read_image(made.folder)
 
 
+@pytest.mark.parametrize(("thickness", "accepted"), [(2.5, True), (2.0, True), (1.0, False), (None, False)])
+def test_two_slices_are_a_volume_if_their_thickness_says_that_they_are_neighbours(tmp_path, thickness, accepted):
+    made = save_series(tmp_path, np.zeros((2, 4, 5), np.int16), SliceThickness=thickness)
+    if accepted:
+        assert read_image(made.folder).shape == (5, 4, 2)
+        return
+    with pytest.raises(InputError, match=r"has 2 slices 2.5 mm apart, with(out)? a thickness.*missing"):
+        read_image(made.folder)
+
+
 def test_a_tilted_gantry_is_refused(tmp_path):
     made = save_series(tmp_path / "s", numbers())
     for number, file in enumerate(made.files):

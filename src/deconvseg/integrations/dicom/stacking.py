@@ -21,6 +21,8 @@ _SAME_DIRECTION = 1e-3
 _SAME_SPACING = 1e-3
 # Of the distance between slices: what rounded positions may be off their regular places, and equal ones apart.
 _OFF_PLACE, _SAME_PLACE = 0.1, 0.02
+# Of the thickness of a slice: the distance at which two slices may have had another between them.
+_FAR = 1.75
 # Of the width of a pixel: what the last slice may be shifted sideways against the first.
 _SIDEWAYS = 0.25
 
@@ -171,6 +173,7 @@ def _on_a_grid(slices: Sequence[Slice]) -> Stack:
         step = (_position(ordered[-1]) - start) / (len(ordered) - 1)
         _check_tilt(ordered, rows, columns, normal, min(first.spacing))
         _check_regular(ordered, along)
+        _check_two(ordered, along)
     else:
         thickness = first.thickness or 0.0
         notes = () if thickness > 0 else ("is one slice without a thickness: 1 mm is assumed",)
@@ -178,6 +181,15 @@ def _on_a_grid(slices: Sequence[Slice]) -> Stack:
     affine = np.eye(4)
     affine[:3] = np.column_stack([rows * between_columns, columns * between_rows, step, start])
     return Stack(tuple(ordered), Geometry(other_world(affine)), notes)
+
+
+def _check_two(ordered: Sequence[Slice], along: Vector) -> None:
+    """Refuse two slices whose thickness does not say that they are neighbours: no third one shows their distance."""
+    thickness = ordered[0].frame.thickness or 0.0
+    if len(ordered) == 2 and along[1] - along[0] > _FAR * thickness:
+        said = f"with a thickness of {thickness:.4g} mm" if thickness else "without a thickness"
+        apart = f"has 2 slices {along[1] - along[0]:.4g} mm apart, {said}"
+        raise InputError(f"{apart}, so that nothing tells whether slices are missing; copy the series again, whole")
 
 
 def _check_orientations(slices: Sequence[Slice]) -> None:

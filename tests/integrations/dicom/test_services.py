@@ -33,6 +33,11 @@ from plans import volume_run
 
 pytestmark = pytest.mark.service
 
+# What OHIF reads segmentations with, and what puts it into one file.
+CORNERSTONE = (
+    *("@cornerstonejs/adapters@5.14.0", "@cornerstonejs/core@5.14.0", "dcmjs@0.52.0"),
+    *("@babel/runtime@8.1.3", "esbuild@0.28.2"),
+)
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, PASSWORD = "reader", "of the test"
 SEGMENTS = [
@@ -126,6 +131,48 @@ def test_dcmqi_reads_the_same_voxels_at_the_same_places(tmp_path: Path, orientat
     described = json.loads((read / "meta.json").read_text())["segmentAttributes"]
     labels = {entry["SegmentLabel"] for group in described for entry in group}
     assert labels >= {segment.name for segment in SEGMENTS[:2]}
+
+
+@pytest.fixture(scope="module")
+def cornerstone() -> list[str]:
+    """The command of ``cornerstone.mjs``, with its packages of npm in the environment of the services."""
+    if shutil.which("npm") is None:
+        pytest.skip("Node is not installed (Debian's nodejs and npm)")
+    place = Path(sys.prefix) / "services" / "cornerstone"
+    place.mkdir(parents=True, exist_ok=True)
+    program = place / "cornerstone.mjs"
+    program.write_text(Path(__file__).with_name("cornerstone.mjs").read_text())
+    install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(place), *CORNERSTONE]
+    # Its modules are for bundlers, and expect the names of a browser.
+    browser = "globalThis.document={createElement:()=>({getContext(){},style:{}}),addEventListener(){}};"
+    names = f"globalThis.window=globalThis.self=globalThis;{browser}globalThis.navigator??={{userAgent:'node'}};"
+    options = [
+        "--bundle",
+        "--platform=node",
+        "--log-level=error",
+        f"--banner:js={names}",
+        f"--outfile={place}/read.cjs",
+    ]
+    for command in (install, [str(place / "node_modules/.bin/esbuild"), str(program), *options]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return ["node", str(place / "read.cjs")]
+
+
+@pytest.mark.parametrize("against_normal", [False, True])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_cornerstone_shows_the_same_voxels_on_the_same_images(
+    tmp_path: Path, cornerstone: list[str], orientation: str, against_normal: bool
+) -> None:
+    series, mask = written(tmp_path, orientation=ORIENTATIONS[orientation], against_normal=against_normal)
+    command = [*cornerstone, str(tmp_path / "seg.dcm"), *map(str, series.files)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    # A slice of Cornerstone has its rows one after the other; the mask is (columns, rows, slices).
+    columns, rows, slices = mask.shape
+    np.testing.assert_array_equal(np.reshape(shown["labels"], (slices, rows, columns)).transpose(2, 1, 0), mask)
+    assert shown["names"] == [segment.name for segment in SEGMENTS]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, overload
@@ -222,14 +223,16 @@ def predict(asked: _Arguments) -> Any:
     # Other engines run on the CPU.
     other = asked.engine != TORCH or any(is_export(model) for model in given)
     device = choose_device("cpu" if other and asked.device == "auto" else asked.device)
-    opened = open_predictor(
-        given, asked, device=device, memory=asked.memory, precision=asked.precision, engine=asked.engine
+    open_models = partial(
+        open_predictor, given, asked, device=device, memory=asked.memory, precision=asked.precision, engine=asked.engine
     )
     if not from_files:
-        return _predict_image(asked, opened.predictor)
-    for line in opened.lines:
-        choose_console(asked.console).say(line)
+        return _predict_image(asked, open_models().predictor)
+    # What a server does not give is known before weights are loaded.
     with fetched(asked.images, choose_console(asked.console)) as images:
+        opened = open_models()
+        for line in opened.lines:
+            choose_console(asked.console).say(line)
         return _predict_files(replace(asked, images=images), opened, doubt_limit(given, asked.weights))
 
 

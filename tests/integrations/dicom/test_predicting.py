@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deconvseg.data import list_readers, read_label_map
-from deconvseg.errors import InputError
+from deconvseg.errors import DeconvsegError, InputError
 from deconvseg.inference import predict
 
 pytest.importorskip("highdicom", reason="highdicom is not installed")
@@ -127,3 +127,11 @@ def test_regions_that_overlap_are_whole_in_their_segments(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="regions that overlap"):
         predict(series.folder, run, tmp_path / "no", device="cpu", seg_type="labelmap")
     assert plain.name.endswith(".nii.gz")
+
+
+def test_a_server_that_cannot_be_reached_is_told_of_before_weights_are_loaded(tmp_path: Path) -> None:
+    run = volume_run(tmp_path / "run")
+    (weights,) = run.glob("*.safetensors")
+    weights.write_bytes(b"damaged")
+    with pytest.raises(DeconvsegError, match=r"http://127\.0\.0\.1:9/pacs: cannot be reached; check the address"):
+        predict("dicomweb://127.0.0.1:9/pacs/studies/1.2.3", run, tmp_path / "masks", device="cpu")

@@ -17,6 +17,8 @@ from deconvseg.system import FOREIGN_ERRORS, first_line
 
 USER, PASSWORD, TOKEN = "DICOMWEB_USERNAME", "DICOMWEB_PASSWORD", "DICOMWEB_TOKEN"
 _SECONDS = 60.0
+# Attempts at a server that cannot be reached or is busy, and milliseconds that double with each.
+_ATTEMPTS, _FIRST_WAIT = 3, 250
 _UID = r"[0-9]+(?:\.[0-9]+)*"
 # `Path` makes one slash of two.
 _ADDRESS = re.compile(
@@ -110,7 +112,10 @@ def _client(address: Address) -> Iterator[Any]:
             headers["Authorization"] = f"Bearer {token}"
         elif user := os.environ.get(USER):
             session.auth = (user, os.environ.get(PASSWORD, ""))
-        yield client(address.url, session=session, headers=headers, timeout=_SECONDS)
+        made = client(address.url, session=session, headers=headers, timeout=_SECONDS)
+        # By default it tries for half a minute.
+        made.set_http_retry_params(max_attempts=_ATTEMPTS, wait_exponential_multiplier=_FIRST_WAIT)
+        yield made
 
 
 @contextmanager

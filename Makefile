@@ -2,6 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NATIVE := .venv/.native
+SERVICES := .venv/services/.installed
 KERNELS := $(wildcard src/deconvseg/ops/*/*.cpp src/deconvseg/ops/*/*.h) src/deconvseg/ops/native/build.py
 DEMO := demo
 # A hundred processes that the tests start would compile the package anew where the environment forbids to keep what is compiled.
@@ -31,9 +32,12 @@ test test-all: style  ## Style, types, floors, tests; test-all runs the sanitize
 test test-all test-faults test-gpu: $(NATIVE)
 	$(PYTEST) $(TESTS)
 
-test-services: $(NATIVE)  ## The tests that need a server, which they start; its packages are in .venv/services.
-	test -d .venv/services || $(BIN)/python -m pip install --quiet --disable-pip-version-check --target .venv/services -r tests/services.txt
+test-services: $(NATIVE) $(SERVICES)  ## The tests that need a server, which they start; its packages are in .venv/services.
 	$(PYTEST) -m service
+
+$(SERVICES): tests/services.txt $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target $(@D) -r $<
+	touch $@
 
 style: $(INSTALLED)
 	$(BIN)/ruff check

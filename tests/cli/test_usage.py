@@ -16,7 +16,10 @@ from deconvseg.cli import main
         ("models --jsn", "No such option --jsn: did you mean '--json'? see 'deconvseg models --help'"),
         ("--foo", "No such option --foo: "),
         ("train", "Missing argument 'dataset'; see 'deconvseg train --help'"),
-        ("predict SCANS -o MASKS", "Missing option '-i' / '--input'; write -i SCANS; see 'deconvseg predict --help'"),
+        (
+            "predict SCANS -o MASKS",
+            "Missing option '-i' / '--input' / '--from'; write -i SCANS; see 'deconvseg predict --help'",
+        ),
         (
             "predict -i SCANS -m RUN MASKS",
             "Missing option '-o' / '--output'; write -o MASKS; see 'deconvseg predict --help'",

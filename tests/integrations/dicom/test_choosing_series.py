@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
+import pydicom
 import pytest
 
 from deconvseg.data import SeriesChoice, check_dataset, open_dataset, open_images, read_image
@@ -107,6 +110,23 @@ def test_a_series_in_two_folders_is_refused(tmp_path):
     made.files[-1].rename(tmp_path / "more" / made.files[-1].name)
     with pytest.raises(InputError, match=r"in 2 folders .*move its files into one"):
         open_images(tmp_path, choice=ONE)
+
+
+def test_copies_in_another_folder_are_dropped_if_they_are_the_same(tmp_path):
+    made = study(tmp_path / "study", ["T1"], "1.2.1")["T1"]
+    (tmp_path / "copies").mkdir()
+    for file in made.files[:2]:
+        shutil.copy(file, tmp_path / "copies")
+    (case,), (problem,) = open_images(tmp_path, choice=ONE)
+    assert (problem.severity, "2 DICOM files skipped as a copy of another" in problem.message) == ("warning", True)
+    np.testing.assert_array_equal(read_image(case.images).pixels[0], made.pixels)
+    copy = tmp_path / "copies" / made.files[0].name
+    data = pydicom.dcmread(copy)
+    data.PixelData = bytes(len(data.PixelData))
+    data.save_as(copy)
+    with pytest.raises(InputError, match=f"two different files of one image .*{made.files[0]}") as refused:
+        open_images(tmp_path, choice=ONE)
+    assert str(copy) in str(refused.value)
 
 
 def test_a_folder_of_studies_is_checked_series_by_series(tmp_path):

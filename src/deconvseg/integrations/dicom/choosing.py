@@ -128,12 +128,22 @@ def _of_channel(name: str, rule: Mapping[str, str], candidates: Sequence[Series]
 
 
 def check_together(series: Series) -> None:
-    """Refuse a series whose files are in several folders, because a file stands for the series in its folder."""
+    """Refuse a series whose files are in several folders, because a file stands for the series in its folder.
+
+    Copies of a file are no part of a series: two files that still have one UID differ.
+    """
+    known: dict[str, Path] = {}
+    for each in series.instances:
+        other = known.setdefault(each.uid, each.path)
+        if each.uid and other != each.path:
+            raise InputError(
+                f"has the {series} with two different files of one image ({each.uid}): {other} and {each.path}; remove "
+                "the wrong one"
+            )
     folders = sorted({str(file.parent) for file in series.files})
     if len(folders) > 1:
         raise InputError(
-            f"has the {series} in {len(folders)} folders ({list_names(folders, 3)}); move its files into one, or "
-            "remove the copy"
+            f"has the {series} in {len(folders)} folders ({list_names(folders, 3)}); move its files into one"
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from filecmp import cmp
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -91,8 +92,8 @@ def find_series(folder: str | PathLike[str]) -> FoundSeries:
     """Return the series of images in a folder of one or many studies and its subfolders, without reading pixels.
 
     Files are sorted out by the UIDs in their headers, whatever their names and folders. Other objects (structured
-    reports, presentation states, segmentations, plans), secondary captures and damaged files are skipped, each with the
-    reason. Raises :class:`~deconvseg.errors.InputError` for a folder that does not exist.
+    reports, presentation states, segmentations, plans), secondary captures, copies of a file and damaged files are
+    skipped, each with the reason. Raises :class:`~deconvseg.errors.InputError` for a folder that does not exist.
 
     Example:
         >>> from deconvseg.integrations.dicom import find_series
@@ -127,9 +128,11 @@ def series_of(path: str | PathLike[str]) -> Series:
         instance = read_instance(path)
         if instance.not_image is not None:
             raise InputError(f"{path}: {instance.not_image}; give a series of images")
-        # A secondary capture that is asked for by its name is a series of its own.
         found = _undamaged(path.parent)
-        return next((each for each in found.series if path in each.files), _as_series([instance]))
+        if instance.is_secondary:
+            return _as_series([instance])  # asked for by its name
+        own = instance.study_uid, instance.series_uid
+        return next((each for each in found.series if (each.study_uid, each.uid) == own), _as_series([instance]))
     found = _undamaged(path)
     if len(found.series) == 1:
         return found.series[0]
@@ -200,9 +203,26 @@ def _collect(paths: Iterable[Path]) -> FoundSeries:
             skipped.append(Skipped(path, "a secondary capture"))
         else:
             grouped[instance.study_uid, instance.series_uid].append(instance)
-    found = [_as_series(instances) for instances in grouped.values()]
+    found = []
+    for instances in grouped.values():
+        kept, copies = _without_copies(instances)
+        found.append(_as_series(kept))
+        skipped += [Skipped(each.path, "a copy of another file of its series") for each in copies]
     found.sort(key=lambda each: (each.study_uid, each.number is None, each.number or 0, each.uid))
     return FoundSeries(tuple(found), tuple(skipped))
+
+
+def _without_copies(instances: Sequence[Instance]) -> tuple[list[Instance], list[Instance]]:
+    """Return the files of a series, and those that repeat one of them byte for byte: the fullest folder keeps its."""
+    counts = Counter(each.path.parent for each in instances)
+    kept: dict[str, list[Instance]] = defaultdict(list)
+    copies = []
+    for each in sorted(instances, key=lambda each: (-counts[each.path.parent], each.path)):
+        if each.uid and any(cmp(each.path, other.path, shallow=False) for other in kept[each.uid]):
+            copies.append(each)
+        else:
+            kept[each.uid].append(each)
+    return [each for members in kept.values() for each in members], copies
 
 
 def _as_series(instances: Sequence[Instance]) -> Series:

@@ -236,7 +236,7 @@ def _difference(repeated: Sequence[Sequence[Slice]]) -> str:
     if all(len({each.instance.uid for each in members}) == 1 < len(members) for members in repeated) and all(
         len({each.index for each in members}) == 1 for members in repeated
     ):
-        return ", which are copies of the same images"
+        return ", which are different files of the same images"
     names = dict.fromkeys(name for members in repeated for each in members for name in each.frame.marks)
     found = []
     for name in names:

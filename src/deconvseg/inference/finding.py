@@ -179,6 +179,8 @@ def choose_cases(
     reading = _reading(images, image, mask, exclude, series, runs, console)
     rules = _rules(plan, channel or ())
     cases, left_out, load, excluded, dataset = _find(images, channels, memory, reading, rules, told.warn)
+    if channel and (dataset is not None or not _holds_studies(images, cases)):
+        raise InputError(f"`channel` chooses among the DICOM series of a folder of studies, and {images} is none")
     known = [case.name for case in cases]
     own, test = _own_splits(runs, dataset, known), () if dataset is None else dataset.declared_test
     chosen = select_split(known, split, splits=splits, own=own, fold=fold, excluded=excluded, test=test)
@@ -193,6 +195,11 @@ def choose_cases(
         if problem.severity == "warning":
             told.warn(f"{problem.file} {problem.message}")
     return cases, left_out, load
+
+
+def _holds_studies(images: Path, cases: Sequence[Case]) -> bool:
+    """Return whether the cases of a path were sorted out of a folder of DICOM studies."""
+    return images.is_dir() and not is_images_folder(images) and has_own_grids(cases[0].images[0])
 
 
 def _own_splits(runs: Sequence[Run], dataset: Dataset | None, names: Sequence[str]) -> Path | None:

@@ -61,8 +61,8 @@ def open_images(
     if path.is_dir() and (known := sorted_by(path)) is not None:
         with naming_file(path, "image"):
             return known.reader.open_folder(path, choice)
-    if choice.series or any(choice.channels.values()):
-        raise InputError(f"{path}: `series` and `channel` choose among DICOM series in a folder, and it holds none")
+    if choice.series:
+        raise InputError(f"{path}: `series` chooses among the DICOM series of a folder, and it holds none")
     if path.is_dir() and not is_claimed(path):
         found = list_image_files(path)
         left_out = find_left_out(path, found, other="warning")

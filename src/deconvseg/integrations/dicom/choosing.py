@@ -96,7 +96,8 @@ def _choose(candidates: Sequence[Series], choice: SeriesChoice) -> list[tuple[Se
     """Return the series of each case of a study; `InputError`, without the study's name, if they are not clear."""
     if choice.count is None:
         return [(each,) for each in candidates]
-    if choice.count > 1 and any(choice.channels.values()):
+    # A picture in colour is one series, whatever its channels are called.
+    if choice.count == len(choice.channels) and any(choice.channels.values()):
         return [tuple(_of_channel(name, rule, candidates) for name, rule in choice.channels.items())]
     volumes = [each for each in candidates if not _is_localiser(each)] or list(candidates)
     if len(volumes) == 1:

@@ -18,7 +18,7 @@ from pydicom.data import get_testdata_file
 
 from deconvseg.data import image_from_itk, read_header, read_image
 from deconvseg.errors import InputError, MissingPackageError
-from deconvseg.integrations.dicom import find_series, list_folder, read_series, series_of
+from deconvseg.integrations.dicom import find_series, list_folder, read_series, series_of, stack
 from dicom_series import AXIAL, CORONAL, SAGITTAL, oblique, save_series
 
 #: A folder with the public sets dcm_qa, dcm_qa_enh, dcm_qa_ct and dicom2nifti, as their repositories have them.
@@ -84,6 +84,15 @@ def test_each_slice_has_its_own_scale(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path).pixels[0], made.pixels * slopes + np.array(intercepts))
 
 
+def thin_out(files, **attributes):
+    """Remove every second slice, and set attributes of the others."""
+    for place, file in enumerate(files):
+        if place % 2:
+            file.unlink()
+        else:
+            change(file, **attributes)
+
+
 @pytest.mark.parametrize(
     ("damage", "text"),
     [
@@ -103,6 +112,9 @@ def test_each_slice_has_its_own_scale(tmp_path):
         (lambda files: files[2].write_bytes(files[2].read_bytes()[:-40]), "truncated"),
         (lambda files: files[2].write_bytes(files[2].read_bytes()[:300]), "truncated|no pixel data"),
         (lambda files: files[2].write_text("no image"), "is not DICOM"),
+        (lambda files: change(files[2], ImagePositionPatient=[-10, -40, 55]), r"IM\d+\.dcm 20 mm beside the line"),
+        (lambda files: change(files[2], RescaleSlope=0), "has the rescale slope 0 and intercept .*no image"),
+        (lambda files: thin_out(files, SpacingBetweenSlices=2.5), "slices 5 mm apart, where their headers say 2.5 mm"),
         (lambda files: change(files[2], EchoTime=5, ImagePositionPatient=[-30, -40, 52.5]), "several slices at 1 of 5"),
     ],
 )
@@ -131,6 +143,12 @@ def test_a_copy_of_a_file_is_no_slice(tmp_path):
     assert [each.reason for each in found.skipped] == ["a copy of another file of its series"]
     for path in (tmp_path, copy, made.files[2]):
         np.testing.assert_array_equal(read_image(path).pixels[0], made.pixels)
+
+
+def test_gaps_wider_than_slices_are_told_of(tmp_path):
+    thin_out(save_series(tmp_path, numbers(), SliceThickness=2.5).files)
+    (note,) = stack(series_of(tmp_path)).notes
+    assert note == "has 3 slices 5 mm apart, with a thickness of 2.5 mm: if it was not taken so, slices are missing"
 
 
 def test_a_tilted_gantry_is_refused(tmp_path):
@@ -187,7 +205,54 @@ def test_small_numbers_that_are_white_are_inverted(tmp_path):
     made = save_series(tmp_path, numbers(1), Modality="OT", PhotometricInterpretation="MONOCHROME1")
     change(made.files[0], ImagePositionPatient=None, ImageOrientationPatient=None, Modality="DX")
     image, stored = read_image(made.files[0]), made.pixels[:, :, 0].T
-    np.testing.assert_array_equal(image.pixels[0], stored.max() + stored.min() - stored)
+    np.testing.assert_array_equal(image.pixels[0], -1 - stored)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100)])
+def test_a_slice_without_an_ending_that_lost_its_content_is_told_of(tmp_path, content):
+    made = save_series(tmp_path, numbers())
+    files = [file.rename(file.with_suffix("")) for file in made.files]
+    (tmp_path / "VERSION").write_text("1.0\n")
+    assert read_image(tmp_path).shape == made.pixels.shape
+    files[-1].write_bytes(content)
+    with pytest.raises(InputError, match=rf"{files[-1].name} (is|cannot)"):
+        read_image(tmp_path)
+
+
+def test_frames_that_are_not_described_are_refused(tmp_path):
+    (file,) = save_series(tmp_path, numbers(), multi_frame=True).files
+    whole = pydicom.dcmread(file)
+    whole.PerFrameFunctionalGroupsSequence = whole.PerFrameFunctionalGroupsSequence[:4]
+    whole.save_as(file)
+    with pytest.raises(InputError, match="has 6 frames, and describes 4;"):
+        read_image(file)
+    del whole.PerFrameFunctionalGroupsSequence
+    whole.NumberOfFrames = 30_000_000
+    whole.save_as(file)
+    with pytest.raises(InputError, match=r"says that \d+ bytes hold 30000000 frames"):
+        read_image(file)
+
+
+def test_small_numbers_that_are_white_are_inverted_with_a_place_too(tmp_path):
+    made = save_series(tmp_path, numbers(1), Modality="OT", PhotometricInterpretation="MONOCHROME1")
+    change(made.files[0], Modality="DX")
+    np.testing.assert_array_equal(read_image(made.files[0]).pixels[0], -1 - made.pixels)
+
+
+def test_a_file_without_its_first_part_is_read(tmp_path):
+    made = save_series(tmp_path, numbers())
+    for file in made.files:
+        header = pydicom.dcmread(file)
+        bare = pydicom.Dataset({element.tag: element for element in header})
+        bare.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    np.testing.assert_array_equal(read_image(made.folder).pixels[0], made.pixels)
+
+
+def test_distances_between_pixels_may_be_rounded(tmp_path):
+    made = save_series(tmp_path, numbers())
+    for number, file in enumerate(made.files):
+        change(file, PixelSpacing=[0.68365 + 1e-6 * (number % 3 - 1)] * 2)
+    assert read_image(made.folder).shape == made.pixels.shape
 
 
 def test_a_folder_is_listed_with_its_grids(tmp_path):

@@ -260,3 +260,13 @@ def test_a_table_of_codes_names_the_line_of_a_mistake(tmp_path: Path) -> None:
     file.write_text("name,kind\n", "utf-8")
     with pytest.raises(InputError, match="column 'kind'"):
         read_codes(file)
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_an_empty_mask_lies_on_the_grid_of_its_series(tmp_path: Path, multi_frame: bool) -> None:
+    series = save_series(tmp_path / "s", np.zeros((5, 7, 6)), multi_frame=multi_frame)
+    file, empty = tmp_path / "empty.dcm", np.zeros(series.pixels.shape, np.uint8)
+    write(series, empty, file, (1,))
+    found = read_segmentation(file).labels
+    assert not found.pixels.any()
+    np.testing.assert_allclose(found.geometry.spacing, Geometry(series.affine).spacing, atol=1e-6)

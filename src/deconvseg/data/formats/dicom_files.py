@@ -52,6 +52,20 @@ def is_dicom_file(path: Path) -> bool:
     return path.is_file() and _begins_as_dicom(path, state.st_size, state.st_mtime_ns)
 
 
+def is_cut_short(path: Path) -> bool:
+    """Return whether a file beside DICOM files may be one of them that lost its content: empty, or zeros alone.
+
+    The preamble of 128 bytes, with which DICOM begins, is usually zero. Files with the ending of another format, and
+    hidden ones, are not meant.
+    """
+    ending = path.suffix.lower()
+    if path.name.startswith(".") or ending in COMPANIONS or ending in UNREAD or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    return len(start) < 132 and not start.strip(b"\0")
+
+
 def is_series_folder(folder: Path) -> bool:
     """Return whether a folder directly holds DICOM files: a few are opened where none has the ending of DICOM."""
     opened = 0

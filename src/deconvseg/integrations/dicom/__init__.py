@@ -6,7 +6,8 @@ from deconvseg.integrations.dicom.reading import read_series
 from deconvseg.integrations.dicom.segmentation import Algorithm, CodedSegment, write_segmentation
 from deconvseg.integrations.dicom.segmentation_reading import ReadSegmentation, read_segmentation
 from deconvseg.integrations.dicom.series import FoundSeries, Series, Skipped, find_series, series_of
-from deconvseg.integrations.dicom.stacking import Slice, Stack, stack
+from deconvseg.integrations.dicom.slices import Slice
+from deconvseg.integrations.dicom.stacking import Stack, stack
 
 __all__ = [
     "Algorithm",

@@ -81,15 +81,18 @@ def choose_series(folder: Path, names: Sequence[str]) -> Path:
 def picks(texts: Iterable[str], series: Series) -> bool:
     """Return whether one of the texts is the UID of a series, or matches its description or modality."""
     shown = (series.description.casefold(), series.modality.casefold())
-    return any(
-        text == series.uid or any(fnmatchcase(value, text.strip().casefold()) for value in shown) for text in texts
-    )
+    return any(text == series.uid or any(_matches(value, text.strip().casefold()) for value in shown) for text in texts)
 
 
 def follows(rule: Mapping[str, str], series: Series) -> bool:
     """Return whether the attributes of a series' first file match the patterns of a rule."""
     attributes = read_attributes(series.source, tuple(rule))
-    return all(fnmatchcase(attributes[name].casefold(), pattern.strip().casefold()) for name, pattern in rule.items())
+    return all(_matches(attributes[name].casefold(), pattern.strip().casefold()) for name, pattern in rule.items())
+
+
+def _matches(value: str, pattern: str) -> bool:
+    # Descriptions such as "T1 [3mm]" are patterns of something else.
+    return value == pattern or fnmatchcase(value, pattern)
 
 
 def _choose(candidates: Sequence[Series], choice: SeriesChoice) -> list[tuple[Series, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ _SECONDARY_CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 _SEGMENTATION = "a segmentation"
 # Objects that hold pixels and are no images of the patient.
 _DERIVED = {
-    "1.2.840.10008.5.1.4.1.1.66.4": _SEGMENTATION,
-    "1.2.840.10008.5.1.4.1.1.66.7": _SEGMENTATION,
+    **dict.fromkeys(("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"), _SEGMENTATION),
     "1.2.840.10008.5.1.4.1.1.481.2": "a dose distribution",
     "1.2.840.10008.5.1.4.1.1.30": "a parametric map",
 }
@@ -70,7 +70,7 @@ class Frame:
 
     ``position`` is the centre of the first pixel, ``rows`` the direction of increasing columns (along a row) and
     ``columns`` that of increasing rows; they are None where the header gives none. ``spacing`` is that between rows and
-    between columns. ``marks`` are attributes by which volumes of one series differ.
+    between columns, ``between`` that of slices. ``marks`` are attributes by which volumes of one series differ.
     """
 
     position: Vector | None
@@ -78,6 +78,7 @@ class Frame:
     columns: Vector | None
     spacing: tuple[float, float] | None
     thickness: float | None
+    between: float | None
     slope: float
     intercept: float
     marks: Mapping[str, str]
@@ -134,13 +135,12 @@ class Instance:
 
 @contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """Turn the errors of pydicom and of decoders into an `InputError` that names the file."""
+    """Turn the errors of pydicom and of decoders, which may be any, into an `InputError` that names the file."""
     try:
         yield
     except (DeconvsegError, MemoryError):
         raise
     except Exception as error:
-        # On a damaged file they may raise anything.
         raise InputError(f"{path} is truncated or damaged ({one_line(error)[:200]}); copy it again") from error
 
 
@@ -157,7 +157,7 @@ def read_instance(path: Path) -> Instance:
 def _read_instance(path: Path, size: int, changed: int) -> Instance:
     with naming_damage(path):
         header, has_pixels = _read_header(path)
-        return _as_instance(path, header, has_pixels)
+        return _as_instance(path, size, header, has_pixels)
 
 
 def _read_header(path: Path) -> tuple[Any, bool]:
@@ -172,10 +172,10 @@ def _read_header(path: Path) -> tuple[Any, bool]:
             header = pydicom.dcmread(stream, stop_before_pixels=True, force=bare, specific_tags=wanted)
         except pydicom.errors.InvalidDicomError as error:
             raise InputError(f"{path} is not DICOM; remove it, or give another file") from error
-        if not header:
+        if not header or len(start) < 132:
             raise InputError(f"{path} is not DICOM, or is truncated in its header; copy it again")
         deflated = header.file_meta.get("TransferSyntaxUID", "") == pydicom.uid.DeflatedExplicitVRLittleEndian
-        # pydicom stops at the element of the pixels; the rest of a deflated file is in no place of the stream.
+        # pydicom stops at the pixels; the rest of a deflated file is in no place of the stream.
         rest = b"" if deflated else stream.read(4)
         has_pixels = deflated or rest[:2] in (b"\xe0\x7f", b"\x7f\xe0")
     return header, has_pixels
@@ -192,7 +192,7 @@ def read_attributes(path: Path, names: tuple[str, ...]) -> dict[str, str]:
         return {name: _text(header, name) for name in names}
 
 
-def _as_instance(path: Path, header: Any, has_pixels: bool) -> Instance:
+def _as_instance(path: Path, size: int, header: Any, has_pixels: bool) -> Instance:
     rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
     return Instance(
         path=path,
@@ -211,7 +211,7 @@ def _as_instance(path: Path, header: Any, has_pixels: bool) -> Instance:
         samples=int(header.get("SamplesPerPixel") or 1),
         bytes_per_number=max(1, int(header.get("BitsAllocated") or 8) // 8),
         photometric=_text(header, "PhotometricInterpretation"),
-        frames=tuple(_frames(header)) if has_pixels else (),
+        frames=tuple(_frames(path, size, header)) if has_pixels else (),
         not_image=_describe_other(header, has_pixels and rows > 0 and columns > 0),
     )
 
@@ -229,15 +229,19 @@ def _describe_other(header: Any, has_pixels: bool) -> str | None:
     return None if has_pixels else "it holds no pixel data"
 
 
-def _frames(header: Any) -> Iterator[Frame]:
+def _frames(path: Path, size: int, header: Any) -> Iterator[Frame]:
+    count = max(1, int(header.get("NumberOfFrames") or 1))
+    if count > size:
+        raise InputError(f"{path} is damaged: it says that {size} bytes hold {count} frames; copy it again")
     shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
         marks = {name: _text(header, name) for name in _MARKS if _text(header, name)}
         frame = _frame(header, header, header, header, marks)
-        # Several frames in a plain header have no place each.
-        yield from [frame] * max(1, int(header.get("NumberOfFrames") or 1))
+        yield from repeat(frame, count)  # they have no place each
         return
+    if len(groups) != count:
+        raise InputError(f"{path} has {count} frames, and describes {len(groups)}; copy it again")
     for group in groups:
         place, plane, measures, scale = (_macro(name, group, shared) for name in _MACROS)
         found = {name: _text(_macro(macro, group, shared), name) for macro, name in _GROUP_MARKS}
@@ -257,14 +261,15 @@ def _frame(place: Any, plane: Any, measures: Any, scale: Any, marks: Mapping[str
     orientation = _numbers(plane, "ImageOrientationPatient", 6)
     spacing = _numbers(measures, "PixelSpacing", 2)
     between = _numbers(measures, "SpacingBetweenSlices", 1)
-    thickness = between if between is not None else _numbers(measures, "SliceThickness", 1)
-    slope, intercept = (_numbers(scale, name, 1) for name in ("RescaleSlope", "RescaleIntercept"))
+    thickness = _numbers(measures, "SliceThickness", 1)
+    slope, intercept = _numbers(scale, "RescaleSlope", 1), _numbers(scale, "RescaleIntercept", 1)
     return Frame(
         position=_numbers(place, "ImagePositionPatient", 3),
         rows=None if orientation is None else orientation[:3],
         columns=None if orientation is None else orientation[3:],
         spacing=None if spacing is None else (float(spacing[0]), float(spacing[1])),
         thickness=None if thickness is None else abs(float(thickness[0])),
+        between=None if between is None else abs(float(between[0])),
         slope=1.0 if slope is None else float(slope[0]),
         intercept=0.0 if intercept is None else float(intercept[0]),
         marks=marks,
@@ -291,5 +296,5 @@ def _text(header: Any, name: str) -> str:
 
 
 def _whole(header: Any, name: str) -> int | None:
-    values = _values(header, name)
-    return int(values[0]) if len(values) == 1 and values[0] not in (None, "") else None
+    number = _numbers(header, name, 1)
+    return None if number is None else int(number[0])

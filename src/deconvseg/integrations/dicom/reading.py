@@ -16,8 +16,9 @@ from deconvseg.data.formats.decoding import check_described
 from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.integrations.dicom.instances import Instance, naming_damage
 from deconvseg.integrations.dicom.series import Series
+from deconvseg.integrations.dicom.slices import Slice
 from deconvseg.integrations.dicom.sources import import_package
-from deconvseg.integrations.dicom.stacking import Slice, Stack, stack
+from deconvseg.integrations.dicom.stacking import Stack, stack
 
 # What the numbers of these mean does not depend on how they are shown.
 _MEASURED = ("CT", "PT", "NM", "MR")
@@ -69,22 +70,33 @@ def _read_picture(each: Slice) -> npt.NDArray[np.float32]:
     numbers = decode(instance)
     if numbers.ndim == 3:
         return np.ascontiguousarray(np.moveaxis(numbers, -1, 0), np.float32)
-    grey = _scaled(numbers, each)
-    if instance.photometric == "MONOCHROME1" and instance.modality not in _MEASURED:
-        grey = grey.max() + grey.min() - grey
-    return grey[None]
+    return _scaled(numbers, each)[None]
 
 
 def _scaled(plane: npt.NDArray[Any], each: Slice) -> npt.NDArray[np.float32]:
+    slope = each.frame.slope
+    if not np.isfinite([slope, each.frame.intercept]).all() or slope == 0:
+        scale = f"the rescale slope {slope:g} and intercept {each.frame.intercept:g}"
+        raise InputError(f"{each.instance.path}: has {scale}, which leave no image; repair its header")
     scaled: npt.NDArray[np.float32] = (plane * np.float64(each.frame.slope) + each.frame.intercept).astype(np.float32)
     return scaled
 
 
 def decode(instance: Instance) -> npt.NDArray[Any]:
-    """Return the stored numbers of a file: (rows, columns), of several frames (N, rows, columns), in colour (…, 3)."""
+    """Return the stored numbers of a file: (rows, columns), of several frames (N, rows, columns), in colour (…, 3).
+
+    Small numbers that are white (MONOCHROME1) are made black where they are no measurements, over the stored range.
+    """
     pydicom = import_package("pydicom")
+    described = instance.rows * instance.columns * instance.samples * len(instance.frames) * instance.bytes_per_number
+    check_described(instance.path, described, described)
     with naming_damage(instance.path), pydicom.config.disable_value_validation():
         data = pydicom.dcmread(instance.path, force=True)
+        if "TransferSyntaxUID" not in data.file_meta:
+            # A file without its first part: pydicom found out how numbers are stored.
+            implicit, little = data.original_encoding
+            plain = pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+            data.file_meta.TransferSyntaxUID = plain if little else pydicom.uid.ExplicitVRBigEndian
         with _explaining_decoders(instance.path, pydicom, data):
             numbers: npt.NDArray[Any] = pydicom.pixels.pixel_array(data)
         if instance.photometric == "PALETTE COLOR":
@@ -92,7 +104,10 @@ def decode(instance: Instance) -> npt.NDArray[Any]:
         if "ModalityLUTSequence" in data:
             return np.asarray(pydicom.pixels.apply_modality_lut(numbers, data))
         if instance.samples == 1 and numbers.dtype.kind in "iu":
-            return _without_overlays(numbers, data)
+            numbers = _without_overlays(numbers, data)
+            if instance.photometric == "MONOCHROME1" and instance.modality not in _MEASURED:
+                signed = numbers.dtype.kind == "i"
+                return (-1 if signed else 2 ** int(data.BitsStored) - 1) - numbers
     return numbers
 
 

@@ -142,6 +142,11 @@ def write_segmentation(
     if "FrameOfReferenceUID" not in made:
         # Images without a place must have it, known or not.
         made.PatientOrientation = None
+    elif isinstance(array, highdicom.Volume):
+        # An empty mask has one plane, of which highdicom does not write the distance to the next one. The attribute
+        # holds 16 characters.
+        (measures,) = made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        measures.SpacingBetweenSlices = f"{array.spacing_between_slices:.9g}"
     with atomic_write(path) as temporary:
         made.save_as(temporary)
 

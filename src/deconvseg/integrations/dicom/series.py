@@ -12,7 +12,7 @@ from pathlib import Path
 from time import time_ns
 
 from deconvseg.data import list_names
-from deconvseg.data.formats.dicom_files import is_dicom_file
+from deconvseg.data.formats.dicom_files import is_cut_short, is_dicom_file
 from deconvseg.data.layouts.left_out import walk_folders
 from deconvseg.errors import InputError, MissingPackageError
 from deconvseg.integrations.dicom.instances import Instance, read_instance
@@ -107,7 +107,7 @@ def find_series(folder: str | PathLike[str]) -> FoundSeries:
         raise InputError(
             f"{folder} is a file, where a folder is expected" if folder.exists() else does_not_exist(folder)
         )
-    return _collect(path for _, files in walk_folders(folder, whole=False) for path in files if is_dicom_file(path))
+    return _collect(path for _, files in walk_folders(folder, whole=False) for path in _dicom_of(files))
 
 
 def series_of(path: str | PathLike[str]) -> Series:
@@ -183,7 +183,14 @@ def _settled(folder: Path, changed: int) -> FoundSeries:
 
 
 def _list_folder(folder: Path) -> FoundSeries:
-    return _collect(path for path in sorted(folder.iterdir()) if not path.is_dir() and is_dicom_file(path))
+    return _collect(_dicom_of([path for path in sorted(folder.iterdir()) if not path.is_dir()]))
+
+
+def _dicom_of(files: Iterable[Path]) -> list[Path]:
+    """Return the DICOM files among those of a folder, with any that may have been cut short."""
+    files = list(files)
+    known = [path for path in files if is_dicom_file(path)]
+    return [path for path in files if path in set(known) or is_cut_short(path)] if known else []
 
 
 def _collect(paths: Iterable[Path]) -> FoundSeries:

@@ -56,7 +56,7 @@ def read_sources(files: Sequence[str | PathLike[str]]) -> list[Any]:
     sources = []
     for file in files:
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_READ))
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_READ))
         except (OSError, *FOREIGN_ERRORS) as error:
             raise InputError(f"{file}: cannot be read as DICOM ({first_line(error)})") from error
         for name, value in _REQUIRED.items():

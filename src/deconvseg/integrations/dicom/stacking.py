@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,34 +12,20 @@ import numpy as np
 from deconvseg.data import Geometry, list_names
 from deconvseg.data.formats.worlds import other_world
 from deconvseg.errors import InputError
-from deconvseg.integrations.dicom.instances import Frame, Instance, Vector
 from deconvseg.integrations.dicom.series import Series
+from deconvseg.integrations.dicom.slices import (
+    Slice,
+    check_distance,
+    check_orientations,
+    check_regular,
+    check_repeated,
+    check_tilt,
+    position,
+)
 from deconvseg.text import number_of
 
-# Headers round directions to six digits, and scanners repeat them slightly changed.
-_SAME_DIRECTION = 1e-3
-_SAME_SPACING = 1e-3
-# Of the distance between slices: what rounded positions may be off their regular places, and equal ones apart.
-_OFF_PLACE, _SAME_PLACE = 0.1, 0.02
-# Of the thickness of a slice: the distance at which two slices may have had another between them.
-_FAR = 1.75
-# Of the width of a pixel: what the last slice may be shifted sideways against the first.
-_SIDEWAYS = 0.25
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A plane of a volume: its file, the number of its frame in there, counted from 0, and its header."""
-
-    instance: Instance
-    index: int
-    frame: Frame
-
-    @property
-    def name(self) -> str:
-        """The name of the file, with the number of the frame if it has several."""
-        several = len(self.instance.frames) > 1
-        return f"{self.instance.path.name}{f' frame {self.index + 1}' if several else ''}"
+# Of the distance between pixels: what headers of one series may differ by.
+_SAME_SPACING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -119,6 +105,8 @@ def _check_alike(slices: Sequence[Slice]) -> None:
     """Refuse slices that cannot be planes of one volume."""
     for what, advice, key in _PROPERTIES:
         counts = Counter(key(each) for each in slices)
+        if key is _spacing and _is_one_spacing(slices):
+            continue
         if len(counts) > 1:
             usual = counts.most_common(1)[0][0]
             found = list_names((f"{value} ({number_of(count, 'slice')})" for value, count in counts.most_common()), 4)
@@ -143,6 +131,12 @@ def _spacing(each: Slice) -> str:
     return "none" if spacing is None else f"{spacing[0]:.4g} x {spacing[1]:.4g} mm"
 
 
+def _is_one_spacing(slices: Sequence[Slice]) -> bool:
+    """Return whether the distances between pixels differ by no more than rounding."""
+    found = [each.frame.spacing for each in slices if each.frame.spacing is not None]
+    return len(found) == len(slices) and bool(np.ptp(found, axis=0).max() <= _SAME_SPACING * np.min(found))
+
+
 def _reference(each: Slice) -> str:
     return each.instance.frame_of_reference or "none"
 
@@ -161,138 +155,26 @@ def _on_a_grid(slices: Sequence[Slice]) -> Stack:
     assert rows is not None
     assert columns is not None
     assert first.spacing is not None
-    _check_orientations(slices)
+    check_orientations(slices)
     normal = normal / np.linalg.norm(normal)
-    ordered = sorted(slices, key=lambda each: (float(normal @ _position(each)), each.name))
-    along = np.array([float(normal @ _position(each)) for each in ordered])
+    ordered = sorted(slices, key=lambda each: (float(normal @ position(each)), each.name))
+    along = np.array([float(normal @ position(each)) for each in ordered])
     between_rows, between_columns = first.spacing
-    _check_repeated(ordered, along)
+    check_repeated(ordered, along)
     notes: tuple[str, ...] = ()
-    start = _position(ordered[0])
+    start = position(ordered[0])
     if len(ordered) > 1:
-        step = (_position(ordered[-1]) - start) / (len(ordered) - 1)
-        _check_tilt(ordered, rows, columns, normal, min(first.spacing))
-        _check_regular(ordered, along)
-        _check_two(ordered, along)
+        step = (position(ordered[-1]) - start) / (len(ordered) - 1)
+        check_tilt(ordered, rows, columns, normal, min(first.spacing))
+        check_regular(ordered, along)
+        notes = check_distance(ordered, float(np.linalg.norm(step)))
     else:
-        thickness = first.thickness or 0.0
+        thickness = first.between or first.thickness or 0.0
         notes = () if thickness > 0 else ("is one slice without a thickness: 1 mm is assumed",)
         step = normal * (thickness or 1.0)
     affine = np.eye(4)
     affine[:3] = np.column_stack([rows * between_columns, columns * between_rows, step, start])
     return Stack(tuple(ordered), Geometry(other_world(affine)), notes)
-
-
-def _check_two(ordered: Sequence[Slice], along: Vector) -> None:
-    """Refuse two slices whose thickness does not say that they are neighbours: no third one shows their distance."""
-    thickness = ordered[0].frame.thickness or 0.0
-    if len(ordered) == 2 and along[1] - along[0] > _FAR * thickness:
-        said = f"with a thickness of {thickness:.4g} mm" if thickness else "without a thickness"
-        apart = f"has 2 slices {along[1] - along[0]:.4g} mm apart, {said}"
-        raise InputError(f"{apart}, so that nothing tells whether slices are missing; copy the series again, whole")
-
-
-def _check_orientations(slices: Sequence[Slice]) -> None:
-    groups: list[tuple[Vector, list[Slice]]] = []
-    for each in slices:
-        directions = np.concatenate([_known(each.frame.rows), _known(each.frame.columns)])
-        same = (members for known, members in groups if np.abs(known - directions).max() <= _SAME_DIRECTION)
-        members = next(same, None)
-        if members is None:
-            groups.append((directions, [each]))
-        else:
-            members.append(each)
-    if len(groups) > 1:
-        found = list_names((f"{number_of(len(members), 'slice')} as {members[0].name}" for _, members in groups), 4)
-        raise InputError(
-            f"has slices in {len(groups)} orientations ({found}), as localisers and radial scans have; give a folder "
-            "with one of them"
-        )
-
-
-def _check_repeated(ordered: Sequence[Slice], along: Vector) -> None:
-    """Refuse several slices at one place."""
-    gaps = np.diff(along)
-    different = gaps[gaps > 1e-3]
-    usual = float(np.median(different)) if len(different) else 1.0
-    places: dict[int, list[Slice]] = defaultdict(list)
-    place = 0
-    for number, each in enumerate(ordered):
-        place += int(number > 0 and gaps[number - 1] > max(_SAME_PLACE * usual, 1e-3))
-        places[place].append(each)
-    repeated = [members for members in places.values() if len(members) > 1]
-    if not repeated:
-        return
-    shown = list_names((" and ".join(each.name for each in members[:2]) for members in repeated), 3)
-    most = max(map(len, repeated))
-    raise InputError(
-        f"has several slices at {len(repeated)} of {number_of(len(places), 'place')}, up to {most} ({shown})"
-        f"{_difference(repeated)}; give a folder with one slice at each place"
-    )
-
-
-def _difference(repeated: Sequence[Sequence[Slice]]) -> str:
-    """Say by which attributes the slices at one place differ."""
-    if all(len({each.instance.uid for each in members}) == 1 < len(members) for members in repeated) and all(
-        len({each.index for each in members}) == 1 for members in repeated
-    ):
-        return ", which are different files of the same images"
-    names = dict.fromkeys(name for members in repeated for each in members for name in each.frame.marks)
-    found = []
-    for name in names:
-        values = sorted({each.frame.marks.get(name, "none") for each in repeated[0]})
-        if len(values) > 1:
-            found.append(f"{name} ({list_names(values, 4)})")
-    return f", which differ in {list_names(found, 3)}: it holds several volumes" if found else ""
-
-
-def _check_tilt(ordered: Sequence[Slice], rows: Vector, columns: Vector, normal: Vector, pixel: float) -> None:
-    """Refuse slices that are shifted sideways against each other: those of a CT with a tilted gantry."""
-    across = _position(ordered[-1]) - _position(ordered[0])
-    sideways = np.array([across @ rows, across @ columns])
-    shift = float(np.linalg.norm(sideways))
-    if shift > _SIDEWAYS * pixel:
-        angle = np.degrees(np.arctan2(shift, abs(float(across @ normal))))
-        raise InputError(
-            f"is sheared: from its first to its last slice ({ordered[0].name}, {ordered[-1].name}) the slices shift "
-            f"by {shift:.4g} mm sideways, {angle:.3g}° (a tilted gantry); correct the tilt, as dcm2niix does, and give "
-            "the .nii.gz file"
-        )
-
-
-def _check_regular(ordered: Sequence[Slice], along: Vector) -> None:
-    """Refuse missing slices and irregular distances."""
-    gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    off = along - (along[0] + np.arange(len(along)) * (along[-1] - along[0]) / (len(along) - 1))
-    if np.abs(off).max() <= _OFF_PLACE * usual:
-        return
-    counts = np.rint(gaps / usual)
-    whole = np.abs(gaps / usual - counts) <= _OFF_PLACE
-    if whole.all() and (counts >= 1).all() and (counts > 1).any():
-        missing = [
-            f"{number_of(int(count) - 1, 'slice')} between {ordered[place].name} ({along[place]:.4g} mm) and "
-            f"{ordered[place + 1].name} ({along[place + 1]:.4g} mm)"
-            for place, count in enumerate(counts)
-            if count > 1
-        ]
-        raise InputError(
-            f"lacks {list_names(missing, 3)}, where the others are {usual:.4g} mm apart; copy the series again, whole"
-        )
-    place = int(np.abs(gaps - usual).argmax())
-    raise InputError(
-        f"has slices from {gaps.min():.4g} to {gaps.max():.4g} mm apart ({gaps[place]:.4g} mm between "
-        f"{ordered[place].name} and {ordered[place + 1].name}, usually {usual:.4g} mm); give a series with one distance"
-    )
-
-
-def _position(each: Slice) -> Vector:
-    return _known(each.frame.position)
-
-
-def _known(vector: Vector | None) -> Vector:
-    assert vector is not None
-    return vector
 
 
 def _first(slices: Iterable[Slice], placed: set[Any]) -> str:
